@@ -1,0 +1,383 @@
+"""One SQLite file with its two connections: the writer's, and a read-only one for everybody else.
+
+Contract:
+
+* `lock` is held for each write transaction, `read_lock` for each read, and neither ever while user code runs. So a fork
+  finds SQLite at rest, and a shared-cache memory database (where both are the same lock) never meets its table locks.
+* Only the writer's connection writes and checkpoints: the defect of SQLite 3.7.0 to 3.51.2 in which a checkpoint races with a
+  write of another connection (https://sqlite.org/wal.html, "the WAL-reset bug") needs two that do.
+* A connection is closed under its lock or not at all: closing one that another thread uses is a segmentation fault.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import threading
+import uuid
+from contextlib import contextmanager, nullcontext
+from itertools import chain
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from tsstreamer import _filter, _sql
+from tsstreamer import _options as options
+from tsstreamer.errors import FilterError, SchemaMismatchError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tsstreamer._rows import Row
+    from tsstreamer._sql import Table
+
+__all__ = ["Database", "storage_error"]
+
+_ROW_FAULTS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE")
+_HINTS = {
+    "SQLITE_FULL": "the disk is full: free some room",
+    "SQLITE_IOERR": "the disk or the file system failed: look at its free space, quota and health",
+    "SQLITE_READONLY": "the file or its folder is read-only: writing needs both",
+    "SQLITE_BUSY": "another process holds the lock: end its transaction",
+    "SQLITE_LOCKED": "another connection holds the lock: end its transaction",
+    "SQLITE_NOTADB": "this is not an SQLite database: choose another name",
+    "SQLITE_CORRUPT": "the file is damaged: move it away, then look at it with `tsstreamer verify` or sqlite3's .recover",
+    "SQLITE_CANTOPEN": "the folder must exist and be writable, and the name must be a file's",
+    "SQLITE_PERM": "the permissions of the file do not allow it",
+}
+
+
+def storage_error(doing: str, name: str, cause: BaseException) -> StorageError:
+    """Make a StorageError that says what was being done, to which file, why it failed, and what may help."""
+    code = getattr(cause, "sqlite_errorname", "")
+    hint = next((hint for prefix, hint in _HINTS.items() if code.startswith(prefix)), "")
+    text = f"{doing} {name!r}: {cause or type(cause).__name__}" + (f" [{code}]" if code else "") + (f" ({hint})" if hint else "")
+    error = StorageError(text)
+    error.__cause__ = cause
+    return error
+
+
+class Database:
+    """The file, opened; made and opened in the user's thread, so that what can be known at open fails there."""
+
+    def __init__(self, name: str, synchronous: str) -> None:
+        """Open or create the database.
+
+        Raises:
+            StorageError: The path is bad, not a database, damaged, read-only, locked, of another schema version, or cannot do WAL.
+        """
+        self.name = name
+        self.memory = name == ":memory:"
+        self.lock = threading.Lock()
+        self.read_lock = self.lock if self.memory else threading.Lock()
+        self.dbid = ""
+        self.epoch = 0
+        self._synchronous = synchronous
+        self._owner = uuid.uuid4().hex
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._ladders: dict[str, list[tuple[int, str]]] = {}
+        self._readable = {"tsstreamer_epochs"}
+        self._uri = f"file:tsstreamer-{self._owner}?mode=memory&cache=shared"
+        self._open()
+
+    # --- opening and closing --------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if not self.memory:
+            self._check_path()
+        try:
+            self._writer = self._connect_writer()
+            self._prepare()
+            self._reader = self._connect_reader()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise storage_error("cannot open", self.name, error) from error
+            raise
+        if not self.memory:
+            self._identity = self._look()
+
+    def _check_path(self) -> None:
+        path = Path(self.name)
+        try:
+            folder, mode = path.resolve().parent, path.stat().st_mode if path.exists() else None
+            hint = "" if folder.is_dir() else f"there is no folder {str(folder)!r}"
+        except (OSError, ValueError) as error:
+            raise storage_error("cannot open", self.name, error) from error
+        if mode is not None and not stat.S_ISREG(mode):
+            hint = "that is not a regular file"
+        if hint:
+            message = f"cannot open {self.name!r}: {hint}"
+            raise StorageError(message)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._uri if self.memory else self.name,
+            timeout=options.BUSY_SECONDS,
+            isolation_level=None,  # every BEGIN and COMMIT is written out here
+            check_same_thread=False,  # opened by the user's thread, used by the writer's
+            cached_statements=1024,  # the ladders of many storages
+            uri=self.memory,
+        )
+        self._writer = connection
+        _patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_master").fetchone())
+        if self.memory:
+            return connection
+        (mode,) = _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+        if mode != "wal":
+            message = f"cannot open {self.name!r}: write-ahead logging is not available here, SQLite answered {mode!r}"
+            raise StorageError(message + " (WAL needs shared memory: no network file system)")
+        connection.execute(f"PRAGMA journal_size_limit = {options.WAL_LIMIT_BYTES}")
+        return connection
+
+    def _prepare(self) -> None:
+        """Create the library's tables, take the file's identity, and open a new epoch if it was not closed cleanly.
+
+        With FULL: that the file is in use must survive a power loss that takes later commits back.
+        """
+        connection = self._connection()
+        connection.execute("PRAGMA synchronous = FULL")
+        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        for statement in _sql.SCHEMA:
+            connection.execute(statement)
+        meta = dict(connection.execute("SELECT name, value FROM tsstreamer_meta").fetchall())
+        version = meta.get("schema", _sql.SCHEMA_VERSION)
+        if version != _sql.SCHEMA_VERSION:
+            message = f"cannot open {self.name!r}: its schema version is {version!r}, this release knows {_sql.SCHEMA_VERSION}"
+            raise StorageError(message)
+        self.dbid = meta.get("dbid") or uuid.uuid4().hex
+        self.epoch = int(meta.get("epoch", 1))
+        if "epoch" in meta and not meta.get("clean"):
+            self.epoch += 1
+            connection.execute(_sql.OPEN_EPOCH, (self.epoch,))
+        values = {"schema": _sql.SCHEMA_VERSION, "dbid": self.dbid, "epoch": self.epoch, "clean": 0, "owner": self._owner}
+        connection.executemany(_sql.SET_META, list(values.items()))
+        connection.execute("COMMIT")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        uri = self._uri if self.memory else Path(self.name).resolve().as_uri() + "?mode=ro"
+        connection = sqlite3.connect(
+            uri, timeout=options.BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
+        )
+        # Another program may have written text that is not UTF-8: one such row must not stop a stream.
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        try:
+            if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'tsstreamer_meta'").fetchone()[0]:
+                message = f"cannot open {self.name!r}: a second connection does not see the first one's tables"
+                raise StorageError(message)
+            _filter.fence(connection, lambda: self._readable, maxBytes=1_000_000_000)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1_000_000)  # a thousand columns, each named and told apart
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self, *, clean: bool = False) -> None:
+        """Close both connections; `clean` says that everything accepted was committed. Call when no thread uses them."""
+        with self.read_lock:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+        with self.lock:
+            writer, self._writer = self._writer, None
+            if writer is None:
+                return
+            try:
+                if clean:
+                    # FULL first syncs the log, so that a clean mark never outlives the rows before it.
+                    writer.execute("PRAGMA synchronous = FULL")
+                    mark = "UPDATE tsstreamer_meta SET value = 1 WHERE name = 'clean' AND EXISTS "
+                    writer.execute(mark + "(SELECT * FROM tsstreamer_meta WHERE name = 'owner' AND value = ?)", (self._owner,))
+            except sqlite3.Error:
+                clean = False  # the next opening sees an unclean end, which costs an epoch and nothing else
+            finally:
+                writer.close()
+
+    def reopen(self) -> None:
+        """Open the file anew, after it was deleted or replaced under the open connections."""
+        self.close()
+        self._open()
+
+    def leak(self) -> tuple[object, ...]:
+        """Give the open connections away, to be kept for ever: a child process must neither use nor close them."""
+        connections = (self._writer, self._reader)
+        self._writer = self._reader = None
+        return connections
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            message = f"{self.name!r} is closed"
+            raise StorageError(message)
+        return self._writer
+
+    # --- the file ---------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.name)  # noqa: PTH116  (called for each batch; never open(): closing would drop SQLite's locks)
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino) if found.st_size else None
+
+    def moved(self) -> bool:
+        """Say whether the path no longer leads to the open file: SQLite would go on writing where nobody looks."""
+        return not self.memory and self._look() != self._identity
+
+    def truncated(self) -> bool:
+        """Say whether the file was cut to nothing: opening it again would join a new file to the old log."""
+        try:
+            return os.stat(self.name).st_size == 0  # noqa: PTH116  (as above)
+        except OSError:
+            return False
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of the log and of the database file."""
+        if self.memory:
+            return 0, 0
+        return tuple(path.stat().st_size if path.exists() else 0 for path in (Path(self.name + "-wal"), Path(self.name)))  # type: ignore[return-value]
+
+    # --- writing: the writer's thread, inside `writing` -------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold one write transaction: committed at the end, rolled back by an exception."""
+        with self.lock:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                # Full disks and I/O errors end the transaction by themselves: ask, do not assume.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def insert(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
+        """Insert rows in order; return those that SQLite refused for their own fault, with its reason."""
+        try:
+            self._insert_many(table, rows)
+        except (sqlite3.Error, OverflowError, UnicodeError, TypeError, ValueError) as error:
+            if not self._connection().in_transaction or not _is_row_fault(error):
+                raise
+        else:
+            return []
+        self._connection().execute("ROLLBACK TO insertion")
+        return self._insert_singly(table, rows)
+
+    def _insert_many(self, table: Table, rows: list[Row]) -> None:
+        connection = self._connection()
+        ladder = self._ladders.get(table.key)
+        if ladder is None:
+            most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+            ladder = self._ladders[table.key] = list(table.ladder(options.STATEMENT_ROWS, most))
+        connection.execute("SAVEPOINT insertion")
+        start, end = 0, len(rows)
+        for size, statement in ladder:
+            while end - start >= size:
+                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+                start += size
+
+    def _insert_singly(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
+        connection, statement = self._connection(), table.insert(1)
+        refused = []
+        for row in rows:
+            try:
+                connection.execute(statement, row)
+            except (sqlite3.Error, OverflowError, UnicodeError, TypeError, ValueError) as error:
+                if not connection.in_transaction or not _is_row_fault(error):
+                    raise
+                refused.append((row, f"{type(error).__name__}: {error}"))
+        return refused
+
+    def execute(self, statement: str, values: Sequence[object] | dict[str, object] = ()) -> int:
+        """Execute a statement; return the number of rows it changed."""
+        return self._connection().execute(statement, values).rowcount
+
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """Query on the writer's connection, inside its transaction."""
+        return self._connection().execute(statement, values).fetchall()
+
+    def bury(self, letters: Sequence[tuple[str, str | None, int | None, float, str, Sequence[object]]]) -> None:
+        """Add dead letters ``(storage, stream, id, time, reason, values)``, and delete the oldest beyond the bound."""
+        connection = self._connection()
+        connection.executemany(
+            _sql.ADD_DEAD, [(*letter[:-1], json.dumps(letter[-1], default=repr)[: options.DEAD_TEXT]) for letter in letters]
+        )
+        connection.execute(_sql.TRIM_DEAD, (options.DEAD_LETTERS,))
+
+    def add_table(self, table: Table) -> None:
+        """Create the table, or make sure that the one that exists is the same.
+
+        Raises:
+            SchemaMismatchError: It has other columns.
+        """
+        found = self.query("SELECT type, name, sql FROM sqlite_master WHERE name = ? COLLATE NOCASE", (table.key,))
+        self._readable.add(table.key)
+        if not found:
+            self.execute(table.create)
+            self.execute(_sql.ADD_EPOCH, (table.key,))
+            return
+        kind, name, text = found[0]
+        columns = self.query(f"PRAGMA table_info({_sql.quote(name)})")
+        wanted = [("id", "INTEGER"), *zip(table.columns, table.types, strict=True)]
+        existing = [(column[1], column[2]) for column in columns]
+        same = [(n, t.upper()) for n, t in existing] == [(n, t.upper()) for n, t in wanted]
+        if kind != "table" or name != table.key or not same or "AUTOINCREMENT" not in text.upper():
+            message = f"storage {table.key!r} exists with other columns: asked for {_show(wanted)}, found {kind} {name!r} with {_show(existing)}"
+            raise SchemaMismatchError(message)
+
+    # --- reading: any thread -----------------------------------------------------------------------------------------------
+
+    def read(self, statement: str, values: Sequence[object] = (), *, bounded: bool = False) -> list[Any]:
+        """Query on the reader's connection, to the end: no read stays open that would keep the log from being reused.
+
+        Args:
+            statement: The query.
+            values: Its parameters.
+            bounded: The query holds a user's condition, so it is interrupted when it takes too long.
+
+        Raises:
+            StorageError: SQLite said no.
+            FilterError: It said no to the condition, or the query took longer than it may.
+        """
+        with self.read_lock:
+            if self._reader is None:
+                message = f"{self.name!r} is closed"
+                raise StorageError(message)
+            try:
+                with _filter.deadline(self._reader, options.SEARCH_SECONDS) if bounded else nullcontext():
+                    return self._reader.execute(statement, values).fetchall()
+            except (sqlite3.Error, MemoryError) as error:
+                code = getattr(error, "sqlite_errorname", "")
+                if bounded and code.startswith(("SQLITE_ERROR", "SQLITE_INTERRUPT", "SQLITE_AUTH")):
+                    message = f"the sqlfilter failed while reading: {error}"
+                    raise FilterError(message) from error
+                raise storage_error("cannot read", self.name, error) from error
+
+
+def _is_row_fault(error: Exception) -> bool:
+    """Tell a row's own fault (a constraint, a trigger, a value) from the world's (disk, lock, a missing table)."""
+    code = getattr(error, "sqlite_errorname", None)
+    return code is None or code.startswith(_ROW_FAULTS)
+
+
+def _show(columns: Sequence[tuple[str, str]]) -> str:
+    return "(" + ", ".join(f"{name} {declared}".rstrip() for name, declared in columns) + ")"
+
+
+def _patiently(call: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever the call returns)
+    """Repeat a call while another process holds the lock, for as long as opening may take."""
+    deadline = monotonic() + options.OPEN_SECONDS
+    while True:
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            if not str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_BUSY") or monotonic() > deadline:
+                raise
+            sleep(options.RETRY_FIRST)

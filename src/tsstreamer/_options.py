@@ -1,0 +1,67 @@
+"""Every default and limit of the package in one place, with its unit and the reason for its value."""
+
+from __future__ import annotations
+
+# --- storing -----------------------------------------------------------------------------------------------------------
+FLUSH_INTERVAL = 0.05
+"""Seconds between the first waiting row and its commit: the loss window of ``kill -9``, and twenty commits a second."""
+MAX_PENDING = 1_000_000
+"""Rows waiting in one storage: about 250 MB of log records, and two seconds of a producer at full speed."""
+BLOCK_TIMEOUT = 30.0
+"""Seconds that ``overflow="block"`` waits: longer than a checkpoint or a short lock, shorter than a watchdog."""
+OVERFLOWS = ("block", "dropNewest", "dropOldest", "raise")
+SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+
+GATHER_ROWS = 2048
+"""Waiting rows that end the gathering early: enough to make a commit cheap, few enough to keep the lag small."""
+BATCH_ROWS = 32_768
+"""Rows in one transaction at most: under 100 ms of SQLite, so that one pass cannot starve positions and flushes."""
+STATEMENT_ROWS = 4095
+"""Rows in one INSERT at most: one GIL hand-over for thousands of rows, within 32 766 variables for 8 columns."""
+
+# --- SQLite ------------------------------------------------------------------------------------------------------------
+BUSY_SECONDS = 0.25
+"""SQLite's own wait for a lock, which nothing can interrupt: short, the patient waiting is done outside."""
+OPEN_SECONDS = 10.0
+"""Patience with another process that holds the lock while the database is opened or a storage is added."""
+RETRY_FIRST, RETRY_LAST = 0.05, 2.0
+"""Seconds between tries to write a batch, doubling: soon after a hiccup, twice a second's trouble on a full disk."""
+WAL_LIMIT_BYTES = 64 << 20
+"""Size to which SQLite cuts the write-ahead log after a checkpoint: what one long reader may have made it grow."""
+SEARCH_SECONDS = 5.0
+"""Time that one read of a stream may take before its filter counts as endless."""
+
+# --- streaming ---------------------------------------------------------------------------------------------------------
+PERIOD = 1.0
+MESSAGE_ROWS = 10_000
+"""Rows in one message: about 1 MB of log records, some 20 ms to build."""
+MESSAGE_BYTES = 4 << 20
+"""Bytes in one message: far below the 4 GB of the wire format, small enough to hold several in memory."""
+WINDOW = 4
+"""Messages built ahead and, with acknowledging messengers, in flight: one position update for each window."""
+PASS_MESSAGES = 16
+"""Messages of one stream in one pass: what one stream may send before the others have their turn."""
+SCAN_ROWS = 100_000
+"""Rows that a filter looks at in one read: about 50 ms."""
+PASS_SCANS = 20
+"""Reads without a matching row in one pass: a filter that matches nothing yields after about a second."""
+SAVE_SECONDS = 5.0
+"""Patience of a stream with the writer before it backs off: more than a batch and a checkpoint take."""
+ACK_TIMEOUT = 30.0
+"""Seconds until an unresolved future counts as a failure."""
+BACKOFF_FIRST, BACKOFF_LAST = 0.1, 30.0
+"""Seconds between tries to send, doubling, with jitter so that many senders do not come back at once."""
+FORMAT_TRIES = 3
+"""Tries of a formatter that fails for every row of a message before the rows count as bad: a broken formatter is mended, not obeyed."""
+
+# --- keeping -----------------------------------------------------------------------------------------------------------
+DEAD_LETTERS = 10_000
+"""Dead letters kept; older ones are deleted, the count stays in the ledger."""
+DEAD_TEXT = 2_000
+"""Characters kept of a dead row's values."""
+RETENTION_SECONDS = 1.0
+"""Pause between looks for expired rows: once a second is soon enough, and within two idle wake-ups a second."""
+RETENTION_ROWS = 1_000
+"""Rows deleted in one transaction when idle: a few milliseconds that a new row may have to wait."""
+EXIT_SECONDS = 30.0
+"""Time that the interpreter's exit gives to commit what is waiting."""

@@ -1,0 +1,130 @@
+"""What SQLite can hold: checks one row in the caller's thread, before it is queued.
+
+The common case is decided by a function that is compiled for the storage's columns, because `storeData` is the hot path and
+a loop over the values costs three times as much. Whatever that function does not recognise at a glance goes to `normalise`,
+which converts the value or says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tsstreamer._sql import Table
+
+Row = tuple[Any, ...]
+
+_INT_LIMIT = 1 << 63
+_EXACT_REAL = 1 << 53
+
+# What is storable as it stands, at a glance. Anything else, also where it would be fine, is left to `normalise`.
+# `str.isascii` and `int.bit_length` are called unbound: they raise TypeError for other types, which is the type check.
+_GLANCE = {
+    "TEXT": "({v} is None or isascii({v}))",
+    "INTEGER": "({v} is None or bit_length({v}) < 64)",
+    "REAL": "({v} is None or type({v}) is float)",
+    "NUMERIC": "({v} is None or type({v}) is float)",
+    "BLOB": "({v} is None or type({v}) is bytes or type({v}) is float)",
+}
+
+_STORE = """
+def make(table, normalise, isfinite, isascii, bit_length, put, qsize, backlog):
+    def store(row):
+        try:
+            {names}, = row
+            if not (type(time) is float and isfinite(time){tests}):
+                row = normalise(table, row)
+        except (TypeError, ValueError):
+            row = normalise(table, row)
+        if qsize() >= backlog.limit and not backlog.admit():
+            return
+        put(row)
+        if backlog.attention:
+            backlog.attend(row)
+    return store
+"""
+
+
+def compile_store(table: Table, backlog: Any) -> Callable[[Row], None]:  # noqa: ANN401  (the backlog imports this module)
+    """Build the function that checks a row ``(time, *values)`` and puts it on the backlog's queue.
+
+    The text holds positions only, no name that a user chose.
+    """
+    affinities = table.affinities[1:]
+    names = ", ".join(["time", *(f"v{number}" for number in range(len(affinities)))])
+    tests = "".join(" and " + _GLANCE[affinity].format(v=f"v{n}") for n, affinity in enumerate(affinities))
+    scope: dict[str, Any] = {}
+    exec(_STORE.format(names=names, tests=tests), scope)  # noqa: S102  (as dataclasses do; see the docstring)
+    store: Callable[[Row], None] = scope["make"](
+        table, normalise, math.isfinite, str.isascii, int.bit_length, backlog.queue.put, backlog.queue.qsize, backlog
+    )
+    return store
+
+
+def normalise(table: Table, row: Row) -> Row:
+    """Convert each value to what SQLite stores for it.
+
+    Raises:
+        TypeError: A wrong number of values, or a value of a type that SQLite cannot hold.
+        ValueError: A timestamp that is not finite, an integer beyond 64 bits (or beyond 2**53 in a REAL column, where
+            it would change), text with a lone surrogate.
+    """
+    if len(row) != len(table.columns):
+        wanted = ", ".join(table.columns[1:])
+        message = f"storage {table.key!r} takes {len(table.columns) - 1} values ({wanted}), got {len(row) - 1}: {row[1:]!r}"
+        raise TypeError(message)
+    time = _plain(table, "time", row[0])
+    if not isinstance(time, (int, float)):
+        message = f"storage {table.key!r}: the timestamp must be a number of seconds, got {row[0]!r}"
+        raise TypeError(message)
+    time = float(time)
+    if not math.isfinite(time):
+        message = f"storage {table.key!r}: the timestamp must be finite, got {row[0]!r}"
+        raise ValueError(message)
+    columns = zip(table.columns[1:], table.affinities[1:], row[1:], strict=True)
+    return (time, *[_fit(table, column, affinity, value) for column, affinity, value in columns])
+
+
+def _fit(table: Table, column: str, affinity: str, value: object) -> object:
+    value = _plain(table, column, value)
+    if isinstance(value, int):
+        if not -_INT_LIMIT <= value < _INT_LIMIT:
+            raise ValueError(_complaint(table, column, "takes integers of 64 bits", value))
+        if affinity == "REAL" and abs(value) > _EXACT_REAL and int(float(value)) != value:
+            raise ValueError(_complaint(table, column, "is REAL and would change this integer", value))
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(_complaint(table, column, "takes text without lone surrogates", value)) from None
+    return value
+
+
+def _plain(table: Table, column: str, value: object) -> object:
+    """Return `value` as exactly None, int, float, str or bytes; subclasses and numpy scalars lose their class."""
+    if value is None:
+        return None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    for plain in (str, int, float):
+        if isinstance(value, plain):
+            # The base class's own conversion: a subclass may have a __str__ or __int__ that says something else.
+            return value if type(value) is plain else _BASES[plain](value)
+    item = getattr(value, "item", None)
+    if callable(item) and type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        scalar = item()
+        if type(scalar) in (int, float, str, bytes, bool):
+            return int(scalar) if type(scalar) is bool else scalar
+    raise TypeError(_complaint(table, column, "takes None, int, float, str or bytes", value))
+
+
+_BASES: dict[type, Any] = {str: str.__str__, int: int.__int__, float: float.__float__}
+
+
+def _complaint(table: Table, column: str, rule: str, value: object) -> str:
+    text = repr(value)
+    shown = text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004  (what fits a log line)
+    return f"storage {table.key!r}: column {column!r} {rule}, got {type(value).__name__} {shown}"

@@ -1,0 +1,244 @@
+"""The texts of every SQL statement, and the names and types that may go into one. Knows no connection.
+
+Names come from users: each goes through `quote`, and a declared type through `Table`, which lets only plain type names pass.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SCHEMA_VERSION = 1
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS tsstreamer_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS tsstreamer_storages (key TEXT PRIMARY KEY, maxage REAL, maxrows INTEGER, keepunsent INTEGER)",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_streams (name TEXT PRIMARY KEY, storage TEXT, position INTEGER, scanned INTEGER,
+        sequence INTEGER, owner TEXT, inflight TEXT)""",
+    "CREATE TABLE IF NOT EXISTS tsstreamer_epochs (storage TEXT, epoch INTEGER, start INTEGER, PRIMARY KEY (storage, epoch))",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, storage TEXT, stream TEXT, rowid_ INTEGER,
+        time REAL, reason TEXT, row TEXT)""",
+    "CREATE TABLE IF NOT EXISTS tsstreamer_ledger (storage TEXT, reason TEXT, rows INTEGER, PRIMARY KEY (storage, reason))",
+)
+GET_META = "SELECT value FROM tsstreamer_meta WHERE name = ?"
+SET_META = "INSERT INTO tsstreamer_meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+ADD_LEDGER = "INSERT INTO tsstreamer_ledger VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
+ADD_DEAD = "INSERT INTO tsstreamer_dead (storage, stream, rowid_, time, reason, row) VALUES (?, ?, ?, ?, ?, ?)"
+TRIM_DEAD = "DELETE FROM tsstreamer_dead WHERE id <= (SELECT max(id) FROM tsstreamer_dead) - ?"
+OPEN_EPOCH = """INSERT OR IGNORE INTO tsstreamer_epochs
+    SELECT key, ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = key), 0) + 1 FROM tsstreamer_storages"""
+ADD_EPOCH = "INSERT OR IGNORE INTO tsstreamer_epochs SELECT ?, value, 1 FROM tsstreamer_meta WHERE name = 'epoch'"
+SET_STORAGE = """INSERT INTO tsstreamer_storages VALUES (?, ?, ?, ?) ON CONFLICT (key)
+    DO UPDATE SET maxage = excluded.maxage, maxrows = excluded.maxrows, keepunsent = excluded.keepunsent"""
+EPOCHS = "SELECT epoch, start FROM tsstreamer_epochs WHERE storage = ? ORDER BY epoch"
+GET_STREAM = "SELECT storage, position, scanned, sequence, inflight, owner FROM tsstreamer_streams WHERE name = ?"
+NEW_STREAM = "INSERT INTO tsstreamer_streams VALUES (?, ?, ?, ?, 0, ?, '[]')"
+CLAIM_STREAM = "UPDATE tsstreamer_streams SET owner = ? WHERE name = ?"
+MOVE_STREAM = """UPDATE tsstreamer_streams SET position = ?, scanned = ?, sequence = ?, inflight = ?
+    WHERE name = ? AND owner = ? AND position = ?"""
+DROP_STREAM = "DELETE FROM tsstreamer_streams WHERE name = ? AND owner = ?"
+SKIP_STREAMS = """UPDATE tsstreamer_streams SET position = max(position, :upto), scanned = max(scanned, :upto), inflight = '[]'
+    WHERE storage = :key AND position < :upto"""
+UNSENT = "SELECT min(scanned) FROM tsstreamer_streams WHERE storage = ?"
+
+_CONSTRAINTS = frozenset(
+    "CONSTRAINT PRIMARY KEY NOT NULL UNIQUE CHECK DEFAULT COLLATE REFERENCES GENERATED ALWAYS AS ON AUTOINCREMENT STORED".split()
+)
+_TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_][A-Za-z0-9_]*)*(?: ?\( ?[0-9]+ ?(?:, ?[0-9]+ ?)?\))?", re.ASCII)
+_MOST_COLUMNS = 1_000
+
+
+def quote(name: str) -> str:
+    """Quote an identifier: whatever it holds, it stays one name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def check_name(what: str, name: object) -> str:
+    """Return `name` if it can be the name of a table or column.
+
+    Raises:
+        TypeError: It is not a str.
+        ValueError: It is empty, holds NUL or a lone surrogate, or is reserved.
+    """
+    if not isinstance(name, str):
+        message = f"{what} must be a str, got {type(name).__name__} {name!r}"
+        raise TypeError(message)
+    if not name or "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        message = f"{what} must not be empty nor hold NUL or lone surrogates, got {name!r}"
+        raise ValueError(message)
+    if name.lower().startswith(("sqlite_", "tsstreamer_")):
+        message = f"{what} must not begin with 'sqlite_' or 'tsstreamer_', got {name!r}"
+        raise ValueError(message)
+    return str(name)
+
+
+def affinity(declared: str) -> str:
+    """Return the affinity that SQLite gives to a declared type (https://sqlite.org/datatype3.html section 3.1)."""
+    upper = declared.upper()
+    if "INT" in upper:
+        return "INTEGER"
+    if any(part in upper for part in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not upper or "BLOB" in upper:
+        return "BLOB"
+    return "REAL" if any(part in upper for part in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table behind one storage: its key, and its columns without ``id``, ``time`` first."""
+
+    key: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @classmethod
+    def checked(cls, key: object, keys: Sequence[str], types: Sequence[str]) -> Table:
+        """Build a table from what a user wrote.
+
+        Raises:
+            TypeError: Something is not a str, or a str stands where a sequence of them should.
+            ValueError: A name or type cannot be used, a name comes twice, or the numbers of keys and types differ.
+        """
+        name = check_name("the key of a storage", key)
+        for what, given in (("keys", keys), ("types", types)):
+            if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+                message = f"{what} must be a sequence of str, got {type(given).__name__} {given!r}"
+                raise TypeError(message)
+        columns = ("time", *(check_name("a column name", column) for column in keys))
+        declared = ("REAL", *map(_check_type, types))
+        if len(columns) != len(declared):
+            message = f"storage {name!r} has {len(columns) - 1} keys but {len(declared) - 1} types"
+            raise ValueError(message)
+        if not 2 <= len(columns) <= _MOST_COLUMNS:
+            message = f"storage {name!r} must have 1 to {_MOST_COLUMNS - 1} columns, got {len(columns) - 1}"
+            raise ValueError(message)
+        seen = {"id"}
+        for column in columns:
+            # SQLite folds ASCII case only; lower() folds more and so refuses a few names that would be allowed.
+            if column.lower() in seen:
+                message = f"storage {name!r}: column {column!r} comes twice ('id' and 'time' are the library's own)"
+                raise ValueError(message)
+            seen.add(column.lower())
+        return cls(name, columns, declared)
+
+    @cached_property
+    def affinities(self) -> tuple[str, ...]:
+        """Affinity of each column."""
+        return tuple(map(affinity, self.types))
+
+    @cached_property
+    def name(self) -> str:
+        """The quoted name."""
+        return quote(self.key)
+
+    @cached_property
+    def quoted(self) -> tuple[str, ...]:
+        """The quoted columns."""
+        return tuple(map(quote, self.columns))
+
+    @cached_property
+    def create(self) -> str:
+        """Statement that creates the table. AUTOINCREMENT: an id that is a position must never come back."""
+        columns = ", ".join(f"{column} {declared}".rstrip() for column, declared in zip(self.quoted, self.types, strict=True))
+        return f"CREATE TABLE {self.name} (id INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
+
+    def insert(self, rows: int) -> str:
+        """Statement that inserts `rows` rows in one step."""
+        values = "(" + ", ".join("?" * len(self.columns)) + ")"
+        return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([values] * rows)}"  # noqa: S608  (quoted)
+
+    def ladder(self, most_rows: int, most_variables: int) -> Iterator[tuple[int, str]]:
+        """Yield the sizes of multi-row inserts, largest first, down to one row: what is left of a batch takes few steps."""
+        rows = max(1, min(most_rows, most_variables // len(self.columns)))
+        while rows:
+            yield rows, self.insert(rows)
+            rows = (1 << (rows.bit_length() - 1)) if rows & (rows - 1) else rows // 2
+
+    def text_rows(self, row: str, exact: str, condition: str) -> str:
+        """Query for a chunk as one text: parameters separator, after, upto, the condition's, limit.
+
+        Gives the text, the number of rows, the last id, and 0 where some row's text must be made in Python.
+        """
+        return (
+            f"SELECT group_concat(row, ?), count(*), max(id), min(exact) FROM (SELECT id, {row} AS row, {exact} AS exact "  # noqa: S608
+            f"FROM {self.name} WHERE id > ? AND id <= ?{condition} ORDER BY id LIMIT ?)"
+        )
+
+    def plain_rows(self, condition: str) -> str:
+        """Query for the rows of a chunk one by one, id first: parameters after, upto, the condition's, limit."""
+        columns = ", ".join(self.quoted)
+        return f"SELECT id, {columns} FROM {self.name} WHERE id > ? AND id <= ?{condition} ORDER BY id LIMIT ?"  # noqa: S608
+
+    @cached_property
+    def scan(self) -> str:
+        """Query for the last id of the next rows: parameters after, upto, number of rows."""
+        return f"SELECT max(id) FROM (SELECT id FROM {self.name} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"  # noqa: S608
+
+    @cached_property
+    def last_id(self) -> str:
+        """Query for the greatest id, 0 without rows."""
+        return f"SELECT coalesce(max(id), 0) FROM {self.name}"  # noqa: S608
+
+    @cached_property
+    def first_id(self) -> str:
+        """Query for the smallest id, None without rows."""
+        return f"SELECT min(id) FROM {self.name}"  # noqa: S608
+
+    @cached_property
+    def delete_first(self) -> str:
+        """Statement that deletes the oldest rows: parameters last id to delete, number of rows."""
+        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?)"  # noqa: S608
+
+    @cached_property
+    def delete_expired(self) -> str:
+        """Statement that deletes rows among the oldest: parameters last id to delete, number of rows, timestamp."""
+        oldest = f"SELECT id, time FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?"  # noqa: S608
+        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM ({oldest}) WHERE time < ?)"  # noqa: S608
+
+    @cached_property
+    def since(self) -> str:
+        """Query for the first id whose timestamp is not before the parameter."""
+        return f"SELECT min(id) FROM {self.name} WHERE time >= ?"  # noqa: S608
+
+    @cached_property
+    def oldest_time(self) -> str:
+        """Query for the timestamp of the first row after the parameter."""
+        return f"SELECT time FROM {self.name} WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
+
+    @cached_property
+    def json_row(self) -> str:
+        """Expression for a row as JSON text that `json` reads back to the stored values, bytes as ``{"b": hex}``."""
+        return "'['||" + "||','||".join(map(_json_value, self.quoted)) + "||']'"
+
+    @cached_property
+    def json_exact(self) -> str:
+        """Expression that is 0 for a row whose text `json_row` would cut: JSON functions stop at NUL."""
+        texts = [f"instr({column}, char(0)) = 0" for column in self.quoted[1:]]
+        return "coalesce(" + " AND ".join(f"coalesce({text}, 1)" for text in texts) + ", 1)"
+
+
+def _json_value(column: str) -> str:
+    # %!.17g gives all digits of a real and always a point or exponent; it prints infinities as Inf, which JSON has not.
+    return (
+        f"CASE typeof({column}) WHEN 'text' THEN json_quote({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN "
+        f"CASE WHEN {column} > 1.7976931348623157e308 THEN '1e999' WHEN {column} < -1.7976931348623157e308 THEN '-1e999' "
+        f"ELSE printf('%!.17g', {column}) END WHEN 'null' THEN 'null' ELSE '{{\"b\":\"'||hex({column})||'\"}}' END"
+    )
+
+
+def _check_type(declared: object) -> str:
+    if not isinstance(declared, str):
+        message = f"a column type must be a str, got {type(declared).__name__} {declared!r}"
+        raise TypeError(message)
+    text = " ".join(declared.split())
+    words = set(re.findall(r"[A-Z_0-9]+", text.upper()))
+    if text and (not _TYPE.fullmatch(text) or words & _CONSTRAINTS):
+        message = f"a column type must be a plain type name such as VARCHAR or DECIMAL(10, 2), got {declared!r}"
+        raise ValueError(message)
+    return text

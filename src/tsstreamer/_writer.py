@@ -1,0 +1,374 @@
+"""The writer thread: drains the backlogs, and commits rows and jobs in one transaction after the other.
+
+Contract:
+
+* Everything that changes the database is done by this thread: rows, the positions of streams, tables, retention. So SQLite's write
+  lock is never contended within the process, and a position rides along with the rows.
+* A batch that cannot be written stays in memory and is tried again, whole, until it is committed: exactly once in the end. The thread
+  survives every exception; what is wrong is in `state`, and `on_error` is told once for each change, outside all locks.
+* Idle means asleep: the first row wakes the thread, which gathers for the flush interval and takes everything. Under load it does not sleep.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tsstreamer import _options as options
+from tsstreamer import _sql
+from tsstreamer._database import storage_error
+from tsstreamer._retention import Retention
+from tsstreamer.errors import StorageError, TsStreamerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tsstreamer._backlog import Backlog
+    from tsstreamer._database import Database
+    from tsstreamer._rows import Row
+
+__all__ = ["Job", "Writer"]
+
+
+class Job:
+    """Work for the writer's connection, done in its next transaction; made and waited for in any thread."""
+
+    def __init__(self, work: Callable[[Database], Any]) -> None:
+        """`work` gets the database inside a transaction. It may run again after a failed commit; it must raise before it writes."""
+        self._work = work
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._state = "waiting"
+        self._result: Any = None
+        self._error: TsStreamerError | None = None
+
+    def attempt(self, database: Database) -> None:
+        """Run the work, in the writer's thread; what it raises of its own is kept for the caller, the world's faults pass."""
+        with self._lock:
+            if self._state == "cancelled":
+                return
+            self._state = "running"
+        try:
+            self._result, self._error = self._work(database), None
+        except TsStreamerError as error:
+            self._error = error
+
+    def finish(self) -> None:
+        """Hand the result over: the transaction is committed."""
+        self._done.set()
+
+    def postpone(self) -> None:
+        """The transaction failed: the job waits for the next, or is cancelled."""
+        with self._lock:
+            if self._state == "running":
+                self._state = "waiting"
+
+    def fail(self, error: TsStreamerError) -> None:
+        """End the job without a result: the writer stops."""
+        self._error = error
+        self._done.set()
+
+    def result(self, seconds: float, why: Callable[[], str]) -> Any:  # noqa: ANN401  (whatever the work returns)
+        """Wait for the commit; a job that was not begun by then is cancelled and will not be done.
+
+        Raises:
+            StorageError: It was not done in time; `why` gives the reason.
+            TsStreamerError: What the work raised.
+        """
+        while not self._done.wait(seconds):
+            with self._lock:
+                if self._state == "waiting":
+                    self._state = "cancelled"
+                    message = f"not done within {seconds} s: {why() or 'the writer is busy'}"
+                    raise StorageError(message)
+            seconds = options.BUSY_SECONDS
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+class Writer:
+    """The thread that owns the writing side of a database."""
+
+    def __init__(self, database: Database, flush_interval: float, on_error: Callable[[TsStreamerError], object] | None) -> None:
+        """Make it; `start` starts the thread."""
+        self._database = database
+        self._flush_interval = flush_interval
+        self._on_error = on_error
+        self._backlogs: tuple[Backlog, ...] = ()
+        self._mailbox: SimpleQueue[Job | None] = SimpleQueue()  # None: look at the backlogs
+        self._retention = Retention()
+        self._ledger: dict[tuple[str, str], int] = {}  # what the database's ledger has of each storage's counters
+        self._closing = False
+        self._hurry = threading.Event()
+        self._stop_at = float("inf")
+        self._settled = threading.Condition()
+        self.commits = 0
+        self.state, self.reason, self.since = "running", "", time.time()
+        self.thread = threading.Thread(target=self._run, name="tsstreamer-writer", daemon=True)
+
+    # --- any thread ----------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have the backlogs looked at; re-entrant, never blocks."""
+        self._mailbox.put(None)
+
+    def submit(self, work: Callable[[Database], Any]) -> Job:
+        """Queue work for the next transaction."""
+        job = Job(work)
+        if self.state in ("failed", "closed"):
+            job.fail(StorageError(f"the writer is {self.state}: {self.reason}"))
+        self._mailbox.put(job)
+        return job
+
+    def run(self, work: Callable[[Database], Any], seconds: float = options.OPEN_SECONDS) -> Any:  # noqa: ANN401
+        """Do work in the next transaction and wait for its commit; see `Job.result`."""
+        return self.submit(work).result(seconds, lambda: self.reason)
+
+    def flush(self, timeout: float | None, *, patient: bool = True) -> bool:
+        """Wait until the rows stored before the call are accounted for; False if that did not happen.
+
+        Without `patient` a degraded writer is not waited for.
+        """
+        marks = [(backlog, backlog.offered()) for backlog in self._backlogs]
+        if all(backlog.settled() >= mark for backlog, mark in marks):
+            return True
+        self._mailbox.put(Job(lambda _: None))  # a job ends the gathering
+
+        def over() -> bool:
+            hopeless = self.state in ("failed", "closed") or (self.state == "degraded" and not patient)
+            return hopeless or all(backlog.settled() >= mark for backlog, mark in marks)
+
+        with self._settled:
+            self._settled.wait_for(over, timeout)
+        return self.state != "failed" and all(backlog.settled() >= mark for backlog, mark in marks)
+
+    def add(self, backlog: Backlog, max_age: float | None, max_rows: int | None, *, keep_unsent: bool) -> None:
+        """Drain one more backlog from now on."""
+        self._retention.add(backlog, max_age, max_rows, keep_unsent=keep_unsent)
+        if backlog not in self._backlogs:
+            self._backlogs = (*self._backlogs, backlog)
+
+    def register(self, database: Database, backlog: Backlog) -> None:
+        """Write down a storage's rule of retention; call as a job."""
+        self._retention.register(database, backlog)
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        self.thread.start()
+
+    def finish(self, timeout: float | None) -> bool:
+        """Commit what is waiting, end the thread; False if it is still running after `timeout` seconds."""
+        if timeout is not None:
+            self._stop_at = monotonic() + timeout
+        self._closing = True
+        self._hurry.set()
+        self.wake()
+        if threading.current_thread() is self.thread:
+            return False
+        # The writer looks at the time between tries; a try takes a busy wait.
+        self.thread.join(None if timeout is None else timeout + 4 * options.BUSY_SECONDS)
+        return not self.thread.is_alive()
+
+    # --- the thread ----------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            jobs: list[Job] = []
+            while True:
+                jobs = self._wait()
+                if not self._write([(backlog, backlog.drain(options.BATCH_ROWS)) for backlog in self._backlogs], jobs):
+                    break
+                if self._closing and not jobs and all(backlog.seal() for backlog in self._backlogs):
+                    self._end("closed", "")
+                    return
+            for backlog in self._backlogs:
+                while backlog.drain(options.BATCH_ROWS):
+                    continue
+                backlog.seal()
+                backlog.abandon()
+            self._end("closed", self.reason)
+        except BaseException as error:  # noqa: BLE001  (nothing may end the thread unseen)
+            failure = storage_error("the writer ended", self._database.name, error)
+            for backlog in self._backlogs:
+                backlog.refuse(lambda: failure)
+            self._end("failed", str(failure))
+            self._report(failure)
+
+    def _end(self, state: str, reason: str) -> None:
+        self._enter(state, reason)
+        while True:
+            try:
+                job = self._mailbox.get_nowait()
+            except Empty:
+                return
+            if job is not None:
+                job.fail(StorageError(f"the writer is {state}: {reason}"))
+
+    def _wait(self) -> list[Job]:
+        """Sleep until there is something to write, gather; return the jobs that came meanwhile."""
+        jobs = self._collect()
+        waiting = self._waiting()
+        if jobs or self._closing or waiting >= options.GATHER_ROWS:
+            return jobs
+        if not waiting:
+            for backlog in self._backlogs:
+                backlog.sleep()
+            # A put between the look above and `sleep` has not woken anybody: look again.
+            if not self._waiting():
+                jobs = self._receive(self._retention.pause())
+        if not jobs and not self._closing:
+            for backlog in self._backlogs:
+                backlog.gather()
+            if self._waiting() < options.GATHER_ROWS and self._waiting():
+                jobs = self._receive(self._flush_interval)
+        return jobs + self._collect()
+
+    def _waiting(self) -> int:
+        return sum(backlog.queue.qsize() for backlog in self._backlogs)
+
+    def _receive(self, seconds: float | None) -> list[Job]:
+        try:
+            job = self._mailbox.get(timeout=seconds)
+        except Empty:
+            return []
+        return [] if job is None else [job]
+
+    def _collect(self) -> list[Job]:
+        jobs = []
+        for _ in range(self._mailbox.qsize()):
+            job = self._mailbox.get()
+            if job is not None:
+                jobs.append(job)
+        return jobs
+
+    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job]) -> bool:
+        """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
+        batches = [(backlog, rows) for backlog, rows in batches if rows]
+        due = self._retention.due(idle=not batches and not jobs)
+        if not batches and not jobs and not due:
+            return True
+        delay = options.RETRY_FIRST
+        while True:
+            try:
+                refused, retired = self._transact(batches, jobs, due=due)
+            except Exception as error:  # noqa: BLE001  (whatever it is, the rows are still here)
+                for job in jobs:
+                    job.postpone()
+                due = False
+                self._degrade(error)
+                if monotonic() + delay > self._stop_at:
+                    for job in jobs:
+                        job.fail(StorageError(f"closed before it was done: {self.reason}"))
+                    return False
+                self._hurry.wait(delay)
+                if self._hurry.is_set():
+                    time.sleep(min(delay, options.BUSY_SECONDS))
+                delay = min(2 * delay, options.RETRY_LAST)
+            else:
+                break
+        for backlog, rows in batches:
+            bad = len(refused.get(backlog, ()))
+            backlog.settle(len(rows) - bad, bad)
+        for backlog, deleted, unsent in retired:
+            backlog.retired(deleted, unsent)
+        self.commits += 1
+        self._enter("running", "")
+        for job in jobs:
+            job.finish()
+        return True
+
+    def _transact(
+        self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, due: bool
+    ) -> tuple[dict[Backlog, list[tuple[Row, str]]], list[tuple[Backlog, int, int]]]:
+        database = self._database
+        if database.moved():
+            self._follow()
+        refused: dict[Backlog, list[tuple[Row, str]]] = {}
+        retired: list[tuple[Backlog, int, int]] = []
+        with database.writing():
+            for backlog, rows in batches:
+                bad = database.insert(backlog.table, rows)
+                if bad:
+                    refused[backlog] = bad
+                    key = backlog.table.key
+                    database.bury([(key, None, None, row[0], reason, row[1:]) for row, reason in bad])
+            for job in jobs:
+                job.attempt(database)
+            if due:
+                retired = self._retention.work(database)
+            changes = self._balance(batches, refused, retired)
+            for (key, reason), rows_ in changes.items():
+                database.execute(_sql.ADD_LEDGER, (key, reason, rows_))
+        for place, change in changes.items():
+            self._ledger[place] = self._ledger.get(place, 0) + change
+        return refused, retired
+
+    def _balance(
+        self,
+        batches: list[tuple[Backlog, list[Row]]],
+        refused: dict[Backlog, list[tuple[Row, str]]],
+        retired: list[tuple[Backlog, int, int]],
+    ) -> dict[tuple[str, str], int]:
+        """Return what this transaction adds to the database's ledger."""
+        changes: dict[tuple[str, str], int] = {}
+        for backlog, rows in batches:
+            bad = len(refused.get(backlog, ()))
+            changes[backlog.table.key, "committed"] = len(rows) - bad
+            changes[backlog.table.key, "rejected"] = bad
+        for backlog, deleted, unsent in retired:
+            changes[backlog.table.key, "deleted"] = deleted
+            changes[backlog.table.key, "deletedUnsent"] = unsent
+        for backlog in self._backlogs:
+            for reason, rows_ in backlog.dropped().items():
+                changes[backlog.table.key, reason] = rows_ - self._ledger.get((backlog.table.key, reason), 0)
+        return {place: change for place, change in changes.items() if change}
+
+    def _follow(self) -> None:
+        """The path leads elsewhere: go on in a new file there, rather than where nobody looks; what was in the old one is gone."""
+        database = self._database
+        if database.truncated():
+            message = f"{database.name!r} was cut to nothing while open: put the file back, or move it away with its -wal and -shm"
+            raise StorageError(message)
+        message = f"{database.name!r} was deleted or replaced while open: going on in the file that is there now"
+        self._degrade(StorageError(message))
+        database.reopen()
+        with database.writing():
+            for backlog in self._backlogs:
+                database.add_table(backlog.table)
+                self._retention.register(database, backlog)
+
+    # --- state ------------------------------------------------------------------------------------------------------------
+
+    def _degrade(self, error: Exception) -> None:
+        failure = error if isinstance(error, TsStreamerError) else storage_error("cannot write", self._database.name, error)
+        if self.state != "degraded":
+            self._enter("degraded", str(failure))
+            self._report(failure)
+        self.reason = str(failure)
+
+    def _enter(self, state: str, reason: str) -> None:
+        recovered = state == "running" and self.state == "degraded"
+        with self._settled:
+            if state != self.state:
+                self.state, self.since = state, time.time()
+            self.reason = reason
+            self._settled.notify_all()
+        if recovered:
+            self._report(None)
+
+    def _report(self, error: TsStreamerError | None) -> None:
+        if self._on_error is None:
+            return
+        try:
+            self._on_error(error)  # type: ignore[arg-type]
+        except BaseException:  # noqa: BLE001  (a callback must not end the writer, and logging may lead back here)
+            traceback.print_exc()
