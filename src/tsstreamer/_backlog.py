@@ -2,12 +2,14 @@
 
 Contract:
 
-* Any thread may put a row, also from a signal handler or a finalizer: that way takes no lock, except where the backlog is full
-  or closing. Only the writer takes rows out (and ``dropOldest``, under the lock).
+* Any thread may put a row, also from a signal handler or a finalizer: that way takes no lock, except where the backlog
+  is full or closing. Only the writer takes rows out (and ``dropOldest``, under the lock).
 * Put first, look at the state afterwards. Whoever looks first and puts then may be suspended in between, and its row
-  lands in a queue that nobody empties any more. A call that returns has its row counted in the last drain, one that raises has not.
+  lands in a queue that nobody empties any more. A call that returns has its row counted in the last drain, one that
+  raises has not.
 * ``accepted = committed + pending + rejected + dropped``: each term has its own counter, changed under the lock.
-* At most ``maxPending`` rows wait, those of the running transaction included; each producing thread may exceed that by one.
+* At most ``maxPending`` rows wait, those of the running transaction included; each producing thread may exceed that by
+  one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
 from tsstreamer._rows import Row, compile_store
-from tsstreamer.errors import BufferFullError, StreamerClosedError
+from tsstreamer.errors import BufferFullError
 from tsstreamer.model import StorageStats
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Backlog:
         self.attention = False
         """Set while a put must be followed by `attend`: the writer sleeps, or the backlog is closing."""
         self.limit = max_pending
-        """Queue length at which `admit` decides: the room left, less while the writer gathers, -1 when nothing goes in."""
+        """Queue length at which `admit` decides: the room left, less while the writer gathers, -1 to refuse all."""
         self._wake = wake
         self._max_pending = max_pending
         self._overflow = overflow
@@ -63,7 +65,7 @@ class Backlog:
         self._deleted = self._deleted_unsent = 0
         self.store = compile_store(table, self)
 
-    # --- producers --------------------------------------------------------------------------------------------------------
+    # --- producers ---
 
     def admit(self) -> bool:
         """Decide on a row that found the queue at its limit: True to put it, False when it was dropped.
@@ -129,7 +131,11 @@ class Backlog:
             gate.acquire()
             self._gates.append(gate)
             # Looked at after the gate is in place, so that room made in between is not missed.
-            if self.queue.qsize() < self.limit or self._refusal is not None or gate.acquire(timeout=max(0.0, deadline - monotonic())):
+            if (
+                self.queue.qsize() < self.limit
+                or self._refusal is not None
+                or gate.acquire(timeout=max(0.0, deadline - monotonic()))
+            ):
                 if self._refusal is not None:
                     raise self._refusal()
                 if self.queue.qsize() < self.limit:
@@ -143,7 +149,7 @@ class Backlog:
         text = f"storage {self.table.key!r}: {self._max_pending} rows are pending (maxPending)"
         return BufferFullError(text + (f", no room within {waited} s (blockTimeout)" if waited else ""))
 
-    # --- the writer -------------------------------------------------------------------------------------------------------
+    # --- the writer ---
 
     def sleep(self) -> None:
         """Ask for a wake-up by the next put. The caller must look at the queue once more afterwards."""
@@ -159,11 +165,15 @@ class Backlog:
             self._gathering = True
             self._set_limit()
 
-    def drain(self, most: int) -> list[Row]:
-        """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left."""
+    def drain(self, most: int, *, even: bool = False) -> list[Row]:
+        """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left.
+
+        With `even` some may stay behind, so that the number is one that few INSERT statements cover.
+        """
         with self._lock:
             self._gathering = False
-            rows = self._pop(min(most, self.queue.qsize()))
+            number = min(most, self.queue.qsize())
+            rows = self._pop(_round(number) if even else number)
             self._taken += len(rows)
             self._in_flight += len(rows)
             self._high_water = max(self._high_water, self._in_flight + self.queue.qsize())
@@ -217,8 +227,8 @@ class Backlog:
         self.refuse(refusal)
 
     def _pop(self, number: int) -> list[Row]:
-        # One C call without a bytecode boundary: no other thread gets the GIL in between. Nobody else takes rows (the lock),
-        # so `get` never finds the queue empty.
+        # One C call without a bytecode boundary: no other thread gets the GIL in between. Nobody else takes rows (the
+        # lock), so `get` never finds the queue empty.
         return list(map(self.queue.get, repeat(False, number)))  # noqa: FBT003  (positional only in map)
 
     def _set_limit(self) -> None:
@@ -235,7 +245,7 @@ class Backlog:
             except IndexError:  # another thread was faster
                 return
 
-    # --- anybody ----------------------------------------------------------------------------------------------------------
+    # --- anybody ---
 
     def offered(self) -> int:
         """Return a mark: `settled` reaches it when every row put before this call is accounted for."""
@@ -267,3 +277,13 @@ class Backlog:
                 deleted=self._deleted,
                 deletedUnsent=self._deleted_unsent,
             )
+
+
+def _round(number: int) -> int:
+    """Return a number not far below that takes two statements at most, or only such of the largest size.
+
+    Beside busy threads each statement waits for the GIL, 5 ms for each of them, however few rows it inserts.
+    """
+    if number >= options.STATEMENT_ROWS:
+        return number - number % options.STATEMENT_ROWS
+    return number & (0b11 << max(0, number.bit_length() - 2)) if number >= options.EVEN_ROWS else number

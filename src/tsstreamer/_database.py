@@ -4,8 +4,8 @@ Contract:
 
 * `lock` is held for each write transaction, `read_lock` for each read, and neither ever while user code runs. So a fork
   finds SQLite at rest, and a shared-cache memory database (where both are the same lock) never meets its table locks.
-* Only the writer's connection writes and checkpoints: the defect of SQLite 3.7.0 to 3.51.2 in which a checkpoint races with a
-  write of another connection (https://sqlite.org/wal.html, "the WAL-reset bug") needs two that do.
+* Only the writer's connection writes and checkpoints: the defect of SQLite 3.7.0 to 3.51.2 in which a checkpoint races
+  with a write of another connection (https://sqlite.org/wal.html, "the WAL-reset bug") needs two that do.
 * A connection is closed under its lock or not at all: closing one that another thread uses is a segmentation fault.
 """
 
@@ -43,17 +43,21 @@ _HINTS = {
     "SQLITE_BUSY": "another process holds the lock: end its transaction",
     "SQLITE_LOCKED": "another connection holds the lock: end its transaction",
     "SQLITE_NOTADB": "this is not an SQLite database: choose another name",
-    "SQLITE_CORRUPT": "the file is damaged: move it away, then look at it with `tsstreamer verify` or sqlite3's .recover",
+    "SQLITE_CORRUPT": "the file is damaged: move it away, then look at it with `tsstreamer verify`",
     "SQLITE_CANTOPEN": "the folder must exist and be writable, and the name must be a file's",
     "SQLITE_PERM": "the permissions of the file do not allow it",
 }
 
 
-def storage_error(doing: str, name: str, cause: BaseException) -> StorageError:
+def storage_error(cause: BaseException, doing: str, name: str) -> StorageError:
     """Make a StorageError that says what was being done, to which file, why it failed, and what may help."""
     code = getattr(cause, "sqlite_errorname", "")
     hint = next((hint for prefix, hint in _HINTS.items() if code.startswith(prefix)), "")
-    text = f"{doing} {name!r}: {cause or type(cause).__name__}" + (f" [{code}]" if code else "") + (f" ({hint})" if hint else "")
+    text = (
+        f"{doing} {name!r}: {cause or type(cause).__name__}"
+        + (f" [{code}]" if code else "")
+        + (f" ({hint})" if hint else "")
+    )
     error = StorageError(text)
     error.__cause__ = cause
     return error
@@ -66,7 +70,8 @@ class Database:
         """Open or create the database.
 
         Raises:
-            StorageError: The path is bad, not a database, damaged, read-only, locked, of another schema version, or cannot do WAL.
+            StorageError: The path is bad, not a database, damaged, read-only, locked, of another schema version, or
+                cannot do WAL.
         """
         self.name = name
         self.memory = name == ":memory:"
@@ -84,7 +89,7 @@ class Database:
         self._uri = f"file:tsstreamer-{self._owner}?mode=memory&cache=shared"
         self._open()
 
-    # --- opening and closing --------------------------------------------------------------------------------------------
+    # --- opening and closing ---
 
     def _open(self) -> None:
         if not self.memory:
@@ -96,7 +101,7 @@ class Database:
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
-                raise storage_error("cannot open", self.name, error) from error
+                raise storage_error(error, "cannot open", self.name) from error
             raise
         if not self.memory:
             self._identity = self._look()
@@ -107,7 +112,7 @@ class Database:
             folder, mode = path.resolve().parent, path.stat().st_mode if path.exists() else None
             hint = "" if folder.is_dir() else f"there is no folder {str(folder)!r}"
         except (OSError, ValueError) as error:
-            raise storage_error("cannot open", self.name, error) from error
+            raise storage_error(error, "cannot open", self.name) from error
         if mode is not None and not stat.S_ISREG(mode):
             hint = "that is not a regular file"
         if hint:
@@ -147,14 +152,20 @@ class Database:
         meta = dict(connection.execute("SELECT name, value FROM tsstreamer_meta").fetchall())
         version = meta.get("schema", _sql.SCHEMA_VERSION)
         if version != _sql.SCHEMA_VERSION:
-            message = f"cannot open {self.name!r}: its schema version is {version!r}, this release knows {_sql.SCHEMA_VERSION}"
+            message = f"cannot open {self.name!r}: schema version {version!r}, this release knows {_sql.SCHEMA_VERSION}"
             raise StorageError(message)
         self.dbid = meta.get("dbid") or uuid.uuid4().hex
         self.epoch = int(meta.get("epoch", 1))
         if "epoch" in meta and not meta.get("clean"):
             self.epoch += 1
             connection.execute(_sql.OPEN_EPOCH, (self.epoch,))
-        values = {"schema": _sql.SCHEMA_VERSION, "dbid": self.dbid, "epoch": self.epoch, "clean": 0, "owner": self._owner}
+        values = {
+            "schema": _sql.SCHEMA_VERSION,
+            "dbid": self.dbid,
+            "epoch": self.epoch,
+            "clean": 0,
+            "owner": self._owner,
+        }
         connection.executemany(_sql.SET_META, list(values.items()))
         connection.execute("COMMIT")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -162,23 +173,28 @@ class Database:
     def _connect_reader(self) -> sqlite3.Connection:
         uri = self._uri if self.memory else Path(self.name).resolve().as_uri() + "?mode=ro"
         connection = sqlite3.connect(
-            uri, timeout=options.BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256, uri=True
+            uri,
+            timeout=options.BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            uri=True,
         )
         # Another program may have written text that is not UTF-8: one such row must not stop a stream.
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
-            if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'tsstreamer_meta'").fetchone()[0]:
-                message = f"cannot open {self.name!r}: a second connection does not see the first one's tables"
-                raise StorageError(message)
+            if self.memory:
+                connection.execute(_sql.GET_META, ("dbid",))  # no such table, where shared cache is left out of SQLite
             _filter.fence(connection, lambda: self._readable, maxBytes=1_000_000_000)
-            connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1_000_000)  # a thousand columns, each named and told apart
+            # Room for a thousand columns, each named and told apart by type.
+            connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1_000_000)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def close(self, *, clean: bool = False) -> None:
-        """Close both connections; `clean` says that everything accepted was committed. Call when no thread uses them."""
+        """Close both connections; `clean` says that all accepted rows are committed. Call when no thread uses them."""
         with self.read_lock:
             reader, self._reader = self._reader, None
             if reader is not None:
@@ -191,10 +207,9 @@ class Database:
                 if clean:
                     # FULL first syncs the log, so that a clean mark never outlives the rows before it.
                     writer.execute("PRAGMA synchronous = FULL")
-                    mark = "UPDATE tsstreamer_meta SET value = 1 WHERE name = 'clean' AND EXISTS "
-                    writer.execute(mark + "(SELECT * FROM tsstreamer_meta WHERE name = 'owner' AND value = ?)", (self._owner,))
+                    writer.execute(_sql.MARK_CLEAN, (self._owner,))
             except sqlite3.Error:
-                clean = False  # the next opening sees an unclean end, which costs an epoch and nothing else
+                return  # the next opening sees an unclean end, which costs an epoch and nothing else
             finally:
                 writer.close()
 
@@ -215,11 +230,12 @@ class Database:
             raise StorageError(message)
         return self._writer
 
-    # --- the file ---------------------------------------------------------------------------------------------------------
+    # --- the file ---
 
     def _look(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.name)  # noqa: PTH116  (called for each batch; never open(): closing would drop SQLite's locks)
+            # For each batch. Never open() the file: closing it again would drop the locks that SQLite holds on it.
+            found = os.stat(self.name)  # noqa: PTH116  (a Path costs more than the call)
         except OSError:
             return None
         return (found.st_dev, found.st_ino) if found.st_size else None
@@ -239,9 +255,11 @@ class Database:
         """Return the bytes of the log and of the database file."""
         if self.memory:
             return 0, 0
-        return tuple(path.stat().st_size if path.exists() else 0 for path in (Path(self.name + "-wal"), Path(self.name)))  # type: ignore[return-value]
+        return tuple(
+            path.stat().st_size if path.exists() else 0 for path in (Path(self.name + "-wal"), Path(self.name))
+        )  # type: ignore[return-value]
 
-    # --- writing: the writer's thread, inside `writing` -------------------------------------------------------------------
+    # --- writing: the writer's thread, inside `writing` ---
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -307,7 +325,8 @@ class Database:
         """Add dead letters ``(storage, stream, id, time, reason, values)``, and delete the oldest beyond the bound."""
         connection = self._connection()
         connection.executemany(
-            _sql.ADD_DEAD, [(*letter[:-1], json.dumps(letter[-1], default=repr)[: options.DEAD_TEXT]) for letter in letters]
+            _sql.ADD_DEAD,
+            [(*letter[:-1], json.dumps(letter[-1], default=repr)[: options.DEAD_TEXT]) for letter in letters],
         )
         connection.execute(_sql.TRIM_DEAD, (options.DEAD_LETTERS,))
 
@@ -329,10 +348,11 @@ class Database:
         existing = [(column[1], column[2]) for column in columns]
         same = [(n, t.upper()) for n, t in existing] == [(n, t.upper()) for n, t in wanted]
         if kind != "table" or name != table.key or not same or "AUTOINCREMENT" not in text.upper():
-            message = f"storage {table.key!r} exists with other columns: asked for {_show(wanted)}, found {kind} {name!r} with {_show(existing)}"
+            message = f"storage {table.key!r} exists with other columns: asked for {_show(wanted)}"
+            message += f", found {kind} {name!r} with {_show(existing)}"
             raise SchemaMismatchError(message)
 
-    # --- reading: any thread -----------------------------------------------------------------------------------------------
+    # --- reading: any thread ---
 
     def read(self, statement: str, values: Sequence[object] = (), *, bounded: bool = False) -> list[Any]:
         """Query on the reader's connection, to the end: no read stays open that would keep the log from being reused.
@@ -358,7 +378,7 @@ class Database:
                 if bounded and code.startswith(("SQLITE_ERROR", "SQLITE_INTERRUPT", "SQLITE_AUTH")):
                     message = f"the sqlfilter failed while reading: {error}"
                     raise FilterError(message) from error
-                raise storage_error("cannot read", self.name, error) from error
+                raise storage_error(error, "cannot read", self.name) from error
 
 
 def _is_row_fault(error: Exception) -> bool:

@@ -1,8 +1,9 @@
 """Contains a user's ``sqlfilter``: a condition over the columns of one storage, and nothing else.
 
-Two layers, each of which holds without the other. `check` looks at the text once, when a stream is made: it compiles it
-beside a scratch table and refuses what is not a plain condition that depends on the row alone. `fence` binds the connection
-that later reads with it, in case a text gets there that should not have; `deadline` bounds the time of such a read.
+Two layers, each of which holds without the other. `check` looks at the text once, when a stream is made: it compiles
+it beside a scratch table and refuses what is not a plain condition that depends on the row alone. `fence` binds the
+connection that later reads with it, in case a text gets there that should not have; `deadline` bounds the time of such
+a read.
 
 What remains: one call of a built-in function cannot be interrupted. The worst that `check` lets through is ``LIKE`` or
 ``GLOB`` with a 200 byte pattern over long texts, both made for it: about half a second for each megabyte of text.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FILTER_FUNCTIONS", "LIBRARY_FUNCTIONS", "Filter", "check", "deadline", "fence", "normalise"]
 
 FILTER_FUNCTIONS: Final = frozenset(
-    "abs ceil coalesce date datetime floor glob ifnull iif julianday length like lower max min mod nullif round sign"
+    "abs ceil coalesce date datetime floor glob ifnull iif julianday length like lower max min mod nullif round sign"  # noqa: SIM905  (a line each)
     " strftime substr substring time typeof unicode unixepoch upper".split()
 )
 """What a filter may call: the answer depends on the row alone, time and memory grow with the row's length at most.
@@ -38,13 +39,15 @@ Left out on purpose: ``instr``, ``trim`` and ``replace`` (quadratic in one step)
 stream), and what looks at the clock, at chance or at the connection.
 """
 
-LIBRARY_FUNCTIONS: Final = frozenset("char count format group_concat hex instr json_quote printf quote replace sum".split())
+LIBRARY_FUNCTIONS: Final = frozenset(
+    "char count format group_concat hex instr json_quote printf quote replace sum".split()  # noqa: SIM905  (likewise)
+)
 """What the library's own statements call besides; never allowed in a filter."""
 
 _MAX_BYTES: Final = 10_000  # of a filter with its parameters: an IN list of 1 500 ids
 _MAX_DEPTH: Final = 100  # of the expression; the reader has SQLite's 1 000, so the statement around it fits
 _MAX_JOINS: Final = 8  # of `||` in a filter: no text in it is longer than nine times the longest in the row
-_MAX_PATTERN: Final = 200  # bytes for LIKE and GLOB, where a pattern may come from the row: the cost is pattern × text
+_MAX_PATTERN: Final = 200  # bytes for LIKE and GLOB, where a pattern may be a row's: the cost is pattern times text
 _MAX_SHOWN: Final = 200  # characters of a filter in an error
 _MAX_STATEMENT: Final = 1_000_000  # bytes of SQL on the reader: a thousand columns, each named and told apart
 _NESTING: Final = 20  # parentheses around the checked text, so that the parser's stack has room for the statement
@@ -62,9 +65,10 @@ _TOKEN: Final = re.compile(
 )
 _SPACE: Final = " \t\n\f\r"  # what SQLite skips; str.strip() would take more
 
-# A call that asks for the time, in a filter whose tokens were put side by side with their strings emptied but for 'now'.
+# A call that asks for the time, in tokens put side by side with strings emptied but for 'now'.
 _NOW: Final = re.compile(
-    r"(?<!\S)(?:(?P<name>date|datetime|julianday|strftime|time|unixepoch) \( (?:\)|.*'now')|strftime \( '' \))"
+    r"(?<!\S)(?:(?P<name>date|datetime|julianday|strftime|time|unixepoch) \( (?:\)|.*'now')|strftime \( '' \))",
+    re.DOTALL,
 )
 
 
@@ -72,8 +76,9 @@ _NOW: Final = re.compile(
 class Filter:
     r"""A checked condition and its values.
 
-    It goes into a statement as ``AND ({sql}\n)``: the line break ends a comment that the user left open. The values of the
-    statement stand before and after `params` in the order of the text. Its ``FROM`` must hold the storage's table alone.
+    It goes into a statement as ``AND ({sql}\n)``: the line break ends a comment that the user left open. The values of
+    the statement stand before and after `params` in the order of the text. Its ``FROM`` must hold the storage's table
+    alone.
 
     Attributes:
         sql: The bare condition; empty means that there is no filter.
@@ -112,9 +117,10 @@ def normalise(sqlfilter: str) -> str:
 def check(sqlfilter: str, sqlparams: Sequence[object], columns: Sequence[tuple[str, str]]) -> Filter:
     """Make sure that a filter is one condition over the columns of a storage, and that it compiles.
 
-    ``id`` can be used like a column, also as ``rowid``; names may be quoted, but not qualified by a table. The same row must
-    always get the same answer, or a message sent again would differ: ``'now'``, ``CURRENT_TIMESTAMP`` and ``random()`` are
-    refused (a ``now`` that is put together from parts is not recognised). Touches no file; any thread may call it.
+    ``id`` can be used like a column, also as ``rowid``; names may be quoted, but not qualified by a table. The same row
+    must always get the same answer, or a message sent again would differ: ``'now'``, ``CURRENT_TIMESTAMP`` and
+    ``random()`` are refused (a ``now`` that is put together from parts is not recognised). Touches no file; any thread
+    may call it.
 
     Args:
         sqlfilter: The condition in one of the forms of `normalise`, with `sqlparams` at most 10 000 bytes.
@@ -137,6 +143,8 @@ def check(sqlfilter: str, sqlparams: Sequence[object], columns: Sequence[tuple[s
     size = sum(len(text) for text in texts if isinstance(text, bytes))
     if size > _MAX_BYTES:
         _refuse(f"a sqlfilter with its parameters may take {_MAX_BYTES} bytes, got {size}", sql)
+    if "\0" in sql:
+        _refuse(f"a sqlfilter must not hold NUL: it does at character {sql.index(chr(0)) + 1}", sql)
     if params and not sql:
         _refuse(f"there are {len(params)} sqlparams but no sqlfilter", sql)
     if sql:
@@ -155,8 +163,8 @@ def fence(
 ) -> None:
     """Bind a reading connection: whatever text it is given, it reads only some tables and writes nothing.
 
-    Call it once, after the connection's own pragmas: from then on all pragmas are refused. The opener sets ``mode=ro``. The
-    authorizer counts nothing, so SQLite may compile a statement again when the schema has changed.
+    Call it once, after the connection's own pragmas: from then on all pragmas are refused. The opener sets ``mode=ro``.
+    The authorizer counts nothing, so SQLite may compile a statement again when the schema has changed.
 
     Args:
         connection: The connection.
@@ -190,8 +198,8 @@ def fence(
 def deadline(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Interrupt what runs on `connection` in this block past `seconds`: `sqlite3.OperationalError` ("interrupted").
 
-    The clock is looked at every 250 000 steps of SQLite's machine, so that a read of a few thousand rows hardly waits for
-    the GIL on its account. A statement is late by as long as these steps take: 10 ms, more where each step is a long LIKE.
+    The clock is looked at every 250 000 steps of SQLite's machine, so that a read of a few thousand rows hardly waits
+    for the GIL on its account. A statement is late by as long as these steps take: 10 ms, more if each is a long LIKE.
     """
     end = monotonic() + seconds
     connection.set_progress_handler(lambda: monotonic() >= end, _STEPS)
@@ -209,7 +217,7 @@ def _inspect(sql: str, known: Collection[bytes]) -> None:
         lower = text.lower()
         if kind == "space":
             continue
-        if text in {"\0", ";"}:
+        if text == ";":
             _refuse(f"a sqlfilter is one condition, without {text!r} {where}", sql)
         if kind == "word" and lower in {"select", "values"}:
             _refuse(f"a sqlfilter may not use a sub-select: {text} {where}", sql)
@@ -230,8 +238,8 @@ def _inspect(sql: str, known: Collection[bytes]) -> None:
 def _compile(sql: str, params: tuple[object, ...], names: Sequence[str]) -> None:
     """Compile the text bare and in parentheses, then run it over a row of NULLs; all of it must work.
 
-    A text that closes a parenthesis it did not open fails bare; a clause after the condition fails in parentheses. The run
-    shows the faults that depend on no data. The table's name is longer than the text, so the text cannot hold it.
+    A text that closes a parenthesis it did not open fails bare; a clause after the condition fails in parentheses. The
+    run shows the faults that depend on no data. The table's name is longer than the text, so the text cannot hold it.
     """
     table = "t" * (len(sql) + 1)
     columns = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
@@ -281,11 +289,11 @@ def _one_select(table: str, reasons: list[str]) -> Callable[..., int]:
 
 
 # Unbound, so that a subclass is taken at its plain value and no code of the user's runs while it is bound.
-_PLAIN: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+_PLAIN: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...]] = (
     (int, int.__int__),
     (float, float.__float__),
     (str, str.__str__),
-    (bytes, bytes),
+    ((bytes, bytearray, memoryview), bytes),
 )
 
 
@@ -295,7 +303,7 @@ def _plain(number: int, value: Any, sql: str) -> object:  # noqa: ANN401  (whate
     if isinstance(value, float) and math.isnan(value):
         _refuse(f"value {number} of sqlparams is NaN, which SQLite takes for NULL: nothing would match", sql)
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        _refuse(f"value {number} of sqlparams does not fit into 64 bits: {value}", sql)
+        _refuse(f"value {number} of sqlparams does not fit into 64 bits", sql)
     for kind, plain in _PLAIN:
         if isinstance(value, kind):
             return plain(value)

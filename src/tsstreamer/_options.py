@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# --- storing -----------------------------------------------------------------------------------------------------------
+# --- storing ---
 FLUSH_INTERVAL = 0.05
 """Seconds between the first waiting row and its commit: the loss window of ``kill -9``, and twenty commits a second."""
 MAX_PENDING = 1_000_000
@@ -18,8 +18,10 @@ BATCH_ROWS = 32_768
 """Rows in one transaction at most: under 100 ms of SQLite, so that one pass cannot starve positions and flushes."""
 STATEMENT_ROWS = 4095
 """Rows in one INSERT at most: one GIL hand-over for thousands of rows, within 32 766 variables for 8 columns."""
+EVEN_ROWS = 64
+"""Waiting rows from which a batch is rounded down: below, statements are too short to lose the GIL over."""
 
-# --- SQLite ------------------------------------------------------------------------------------------------------------
+# --- SQLite ---
 BUSY_SECONDS = 0.25
 """SQLite's own wait for a lock, which nothing can interrupt: short, the patient waiting is done outside."""
 OPEN_SECONDS = 10.0
@@ -31,7 +33,7 @@ WAL_LIMIT_BYTES = 64 << 20
 SEARCH_SECONDS = 5.0
 """Time that one read of a stream may take before its filter counts as endless."""
 
-# --- streaming ---------------------------------------------------------------------------------------------------------
+# --- streaming ---
 PERIOD = 1.0
 MESSAGE_ROWS = 10_000
 """Rows in one message: about 1 MB of log records, some 20 ms to build."""
@@ -52,9 +54,9 @@ ACK_TIMEOUT = 30.0
 BACKOFF_FIRST, BACKOFF_LAST = 0.1, 30.0
 """Seconds between tries to send, doubling, with jitter so that many senders do not come back at once."""
 FORMAT_TRIES = 3
-"""Tries of a formatter that fails for every row of a message before the rows count as bad: a broken formatter is mended, not obeyed."""
+"""Tries of a formatter that fails for every row of a message, before the rows count as bad and not the formatter."""
 
-# --- keeping -----------------------------------------------------------------------------------------------------------
+# --- keeping ---
 DEAD_LETTERS = 10_000
 """Dead letters kept; older ones are deleted, the count stays in the ledger."""
 DEAD_TEXT = 2_000

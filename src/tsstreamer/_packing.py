@@ -1,8 +1,8 @@
 """Turns committed rows into the data of one message: reads a chunk, formats it, keeps it within its budgets.
 
-With a formatter of the package, SQLite builds the text of a chunk in one step and no row becomes a Python object; with any other the
-chunk arrives as one JSON text and is decoded at once. Both give the GIL away once for a chunk instead of once for a row.
-No lock is held and no read is open while the formatter runs.
+With a formatter of the package, SQLite builds the text of a chunk in one step and no row becomes a Python object; with
+any other the chunk arrives as one JSON text and is decoded at once. Both give the GIL away once for a chunk instead of
+once for a row. No lock is held and no read is open while the formatter runs.
 """
 
 from __future__ import annotations
@@ -53,8 +53,15 @@ class Packed:
 class Packer:
     """Packs the rows of one stream."""
 
-    def __init__(  # noqa: PLR0913  (what makes the text, each part once)
-        self, database: Database, table: Table, condition: Filter, formatter: SqlFormatter | Format, nodename: str, budget: Budget
+    def __init__(
+        self,
+        database: Database,
+        table: Table,
+        condition: Filter,
+        formatter: SqlFormatter | Format,
+        *,
+        nodename: str,
+        budget: Budget,
     ) -> None:
         """Prepare the statements."""
         self._database = database
@@ -83,7 +90,9 @@ class Packer:
             upto: Repeat a message: exactly the rows up to this id, without budgets.
             give_up: Take a formatter that fails for every row as a proof that every row is bad.
         """
-        ((end,),) = self._database.read(self._table.scan, (after, _ALL if upto is None else upto, self._scan_rows if upto is None else _ALL))
+        ((end,),) = self._database.read(
+            self._table.scan, (after, _ALL if upto is None else upto, self._scan_rows if upto is None else _ALL)
+        )
         if end is None and upto is None:
             return None
         epoch, last = self._epoch(after + 1)
@@ -99,7 +108,7 @@ class Packer:
         return Packed(data, rows - len(dead), epoch, end if complete else reached, dead)
 
     def _epoch(self, row: int) -> tuple[int, int]:
-        """Return the epoch that a row belongs to, and the last id that may belong to it: a message never mixes epochs."""
+        """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
         epochs = self._database.read(_sql.EPOCHS, (self._table.key,))
         epoch, last = self._database.epoch, _ALL
         for number, start in reversed(epochs):
@@ -146,7 +155,7 @@ def _format(
     """Call the user's function; where it fails, find the rows that it fails for."""
     try:
         return _checked(function, [list(row) for row in data]), ()
-    except Exception as error:  # noqa: BLE001  (a user's function raises what it likes)
+    except Exception as error:
         if len(data) == 1 and not give_up:
             raise FormatError(_reason(error)) from error
     good, dead, reason = [], [], ""

@@ -1,8 +1,9 @@
 """What must happen to every streamer when the process forks or ends: one hook for the module over a WeakSet.
 
-Before a fork the locks around SQLite are taken, so that no other thread is inside it: SQLite's own mutexes would be copied
-locked, and the child would hang at its first connection. In the child every inherited streamer is made inert, and its
-connections are kept for ever: https://sqlite.org/howtocorrupt.html section 2.6 forbids to use or close them there.
+Before a fork the locks around SQLite are taken, so that no other thread is inside it: SQLite's own mutexes would be
+copied locked, and the child would hang at its first connection. In the child every inherited streamer is made inert,
+and its connections are kept for ever: they must be neither used nor closed there
+(https://sqlite.org/howtocorrupt.html, section 2.6).
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def keep(thing: object) -> None:
 
 def _before_fork() -> None:
     _opening.acquire()
-    locks = {id(lock): lock for member in list(_members) for lock in (member._database.lock, member._database.read_lock)}  # noqa: SLF001
+    databases = [member._database for member in list(_members)]  # noqa: SLF001
+    locks = {id(lock): lock for database in databases for lock in (database.lock, database.read_lock)}
     for _, lock in sorted(locks.items()):  # one order for all, so that two forking threads cannot wait for each other
         lock.acquire()
         _held.append(lock)
@@ -84,7 +86,8 @@ def _at_exit(*, last: bool) -> None:
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 # atexit runs when all non-daemon threads have ended, so it sees their last rows: that is the place to close.
 atexit.register(_at_exit, last=True)
-# Children of multiprocessing skip atexit on Python 3.11, but not this one. It runs before threads are joined: flush only.
+# Children of multiprocessing skip atexit on Python 3.11, but not this one. It runs before threads are joined: flush
+# only.
 _register_early = getattr(threading, "_register_atexit", None)
 if _register_early is not None:
     _register_early(lambda: _at_exit(last=False))

@@ -1,7 +1,8 @@
 """Deletes expired rows in small chunks, inside the writer's transactions, oldest first.
 
-Rows go from the front of a table only: one whose timestamp is far in the future keeps its place until `maxRows` reaches it, and a row
-behind it that expires earlier waits for the next look. A row that a stream has still to send stays, unless ``keepUnsent=False``.
+Rows go from the front of a table only: one whose timestamp is far in the future keeps its place until `maxRows` reaches
+it, and a row behind it that expires earlier waits for the next look. A row that a stream has still to send stays,
+unless ``keepUnsent=False``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Retention:
         done = [(rule.backlog, *self._retire(database, rule)) for rule in self._active()]
         done = [entry for entry in done if entry[1]]
         self._behind = any(deleted >= self._chunk for _, deleted, _ in done)
-        # A look that ended on a full chunk under load comes back only a second later: take more each time until it keeps up.
+        # A look that ended on a full chunk under load comes back only a second later: take more each time until it
+        # keeps up.
         self._chunk = min(2 * self._chunk, 1000 * options.RETENTION_ROWS) if self._behind else options.RETENTION_ROWS
         return done
 

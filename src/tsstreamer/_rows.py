@@ -1,8 +1,8 @@
 """What SQLite can hold: checks one row in the caller's thread, before it is queued.
 
-The common case is decided by a function that is compiled for the storage's columns, because `storeData` is the hot path and
-a loop over the values costs three times as much. Whatever that function does not recognise at a glance goes to `normalise`,
-which converts the value or says what is wrong with it.
+The common case is decided by a function that is compiled for the storage's columns, because `storeData` is the hot path
+and a loop over the values costs three times as much. Whatever that function does not recognise at a glance goes to
+`normalise`, which converts the value or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def normalise(table: Table, row: Row) -> Row:
     """
     if len(row) != len(table.columns):
         wanted = ", ".join(table.columns[1:])
-        message = f"storage {table.key!r} takes {len(table.columns) - 1} values ({wanted}), got {len(row) - 1}: {row[1:]!r}"
+        message = (
+            f"storage {table.key!r} takes {len(table.columns) - 1} values ({wanted}), got {len(row) - 1}: {row[1:]!r}"
+        )
         raise TypeError(message)
     time = _plain(table, "time", row[0])
     if not isinstance(time, (int, float)):

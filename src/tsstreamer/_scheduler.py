@@ -1,7 +1,7 @@
 """Runs streams by themselves: one thread for each stream, so that one whose messenger hangs delays no other.
 
-A thread sleeps until its stream is due or a future is done. It is a daemon: a `send` that never returns must not keep the
-interpreter from ending; what it would have sent is still in the database.
+A thread sleeps until its stream is due or a future is done. It is a daemon: a `send` that never returns must not keep
+the interpreter from ending; what it would have sent is still in the database.
 """
 
 from __future__ import annotations
@@ -50,14 +50,12 @@ class Runner:
                 self._wake.wait(min(max(0.0, due - monotonic()), threading.TIMEOUT_MAX))
             elif ending and not sender.unfinished():
                 return
-            elif ending and due > now:
-                # Only futures are outstanding: give them the time that is left.
-                if not self._wake.wait(max(0.0, min(self._end_at - monotonic(), threading.TIMEOUT_MAX))):
-                    return
+            elif ending and due > now and not self._wake.wait(max(0.0, self._end_at - monotonic())):
+                return  # futures were outstanding, and the time is up
 
     def end(self, deadline: float) -> None:
         """Ask for a last pass that sends what is left, to be over by `deadline` (monotonic)."""
-        self._end_at = deadline
+        self._end_at = min(deadline, monotonic() + threading.TIMEOUT_MAX / 2)
         self._wake.set()
 
     def join(self, deadline: float) -> bool:

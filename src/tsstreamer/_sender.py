@@ -2,10 +2,12 @@
 
 Contract:
 
-* One thread at a time runs `step` (the caller holds `lock`). User code runs in there, so a stream that hangs hangs alone.
-* The boundaries of a message are in the database before it is sent, so that it is the same message when it is sent again, also by the
-  next process. The position is in the database after it was accepted, never before.
-* Both go there by compare-and-swap on the owner and the old position: whoever finds them changed is a second sender, and stops.
+* One thread at a time runs `step` (the caller holds `lock`). User code runs in there, so a stream that hangs hangs
+  alone.
+* The boundaries of a message are in the database before it is sent, so that it is the same message when it is sent
+  again, also by the next process. The position is in the database after it was accepted, never before.
+* Both go there by compare-and-swap on the owner and the old position: whoever finds them changed is a second sender,
+  and stops.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class Sender:
         self._state, self._since, self._last_error = "waiting", time.time(), ""
         self._sent_rows = self._sent_messages = self._dead_rows = 0
 
-    # --- starting and stopping ----------------------------------------------------------------------------------------------
+    # --- starting and stopping ---
 
     def claim(self, since: float | str | None) -> None:
         """Take the stream over from whoever sent it before, at its position; a new one starts where `since` says."""
@@ -105,7 +107,9 @@ class Sender:
         name, table = self.spec.name, self.spec.table
         found = database.query(_sql.GET_STREAM, (name,))
         if found and found[0][0] != table.key:
-            message = f"stream {name!r} sends from storage {found[0][0]!r}: stop it there, or give this one another name="
+            message = (
+                f"stream {name!r} sends from storage {found[0][0]!r}: stop it there, or give this one another name="
+            )
             raise TsStreamerError(message)
         if not found:
             ((newest,),) = database.query(table.last_id)
@@ -132,7 +136,7 @@ class Sender:
         self.stopped.set()
         self._writer.run(lambda database: database.execute(_sql.DROP_STREAM, (self.spec.name, self._owner)))
 
-    # --- when ---------------------------------------------------------------------------------------------------------------
+    # --- when ---
 
     def due(self, now: float) -> bool:
         """Say whether there is something to do at `now`; a clock that went back makes the stream due."""
@@ -158,7 +162,7 @@ class Sender:
         """Be due at once: another clock is used from now on."""
         self._due = self._last_now = self._retry_at = -math.inf
 
-    # --- the step -----------------------------------------------------------------------------------------------------------
+    # --- the step ---
 
     def step(self, now: float, messenger: Messenger, timestamp: float) -> None:
         """Send what may be sent now; never raises but for KeyboardInterrupt. The caller holds `lock`."""
@@ -191,7 +195,7 @@ class Sender:
                 self._due = now + self.spec.period
 
     def _send_all(self, messenger: Messenger, timestamp: float) -> bool:
-        """Go on until nothing is left, the window is full or the pass has had its share; True if more could be sent at once."""
+        """Go on until nothing is left, the window is full or the pass has had its share; True if more could follow."""
         sent = scans = 0
         while not self.stopped.is_set():
             self._collect()
@@ -231,7 +235,9 @@ class Sender:
             after = self._out[-1].message.upto if self._out else self._position
             look = max(after, self._scanned) if plan is None else after
             try:
-                packed = self._packer.pack(look, plan and plan[1], give_up=self._format_failures >= options.FORMAT_TRIES)
+                packed = self._packer.pack(
+                    look, plan and plan[1], give_up=self._format_failures >= options.FORMAT_TRIES
+                )
             except (FormatError, TsStreamerError):
                 if self._out:
                     return False  # what is built goes first; then the error comes again
@@ -239,7 +245,9 @@ class Sender:
             if packed is None:
                 return True
             self._format_failures = 0
-            self._letters += [(self.spec.table.key, self.spec.name, n, row[0], why, row[1:]) for n, row, why in packed.dead]
+            self._letters += [
+                (self.spec.table.key, self.spec.name, n, row[0], why, row[1:]) for n, row, why in packed.dead
+            ]
             self._dead_rows += len(packed.dead)
             if plan is not None:
                 self._planned.popleft()
@@ -276,7 +284,7 @@ class Sender:
             result = messenger.send(item.message)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit too: a messenger must not end the thread that runs the other streams
+        except BaseException as error:  # SystemExit too: a messenger must not end the thread of its stream
             raise _refused(item.message, error) from error
         if isinstance(result, Future):
             item.future, item.sent_at = result, monotonic()
@@ -285,13 +293,14 @@ class Sender:
             close = getattr(result, "close", None)
             if close is not None:
                 close()  # a coroutine that nobody awaits would warn
-            message = f"send() returned {type(result).__name__}: return a concurrent.futures.Future, asyncio.run_coroutine_threadsafe makes one"
+            message = f"send() returned {type(result).__name__}: return a concurrent.futures.Future"
+            message += " (asyncio.run_coroutine_threadsafe makes one)"
             raise MessengerError(message)
         else:
             item.accepted = True
 
     def _collect(self) -> None:
-        """Take the results of futures in order; what comes after a failure is sent again with it, so that the order holds."""
+        """Take the results of futures in order; what comes after a failure is sent again with it: the order holds."""
         for item in self._out:
             if item.accepted:
                 continue
@@ -321,16 +330,29 @@ class Sender:
             if not item.accepted:
                 item.future = None
 
-    # --- the position -------------------------------------------------------------------------------------------------------
+    # --- the position ---
 
     def _save(self) -> None:
         """Bring position and boundaries into the database, if they changed."""
         plan = [(item.message.sequence, item.message.upto, item.message.timestamp) for item in self._out]
         far = self._scanned - self._stored_scanned >= options.SCAN_ROWS
-        if self._position == self._stored and plan + list(self._planned) == self._stored_plan and not self._letters and not far:
+        if (
+            self._position == self._stored
+            and plan + list(self._planned) == self._stored_plan
+            and not self._letters
+            and not far
+        ):
             return
         plan += self._planned
-        values = (self._position, self._scanned, self._sequence, json.dumps(plan), self.spec.name, self._owner, self._stored)
+        values = (
+            self._position,
+            self._scanned,
+            self._sequence,
+            json.dumps(plan),
+            self.spec.name,
+            self._owner,
+            self._stored,
+        )
         letters = list(self._letters)
 
         def move(database: Database) -> tuple[int, list[Any]]:
@@ -361,7 +383,7 @@ class Sender:
             self._error = MessengerError(message)
             raise self._error
 
-    # --- state --------------------------------------------------------------------------------------------------------------
+    # --- state ---
 
     def _fail(self, now: float, error: Exception) -> None:
         if isinstance(error, FormatError):
@@ -385,8 +407,11 @@ class Sender:
             self._state, self._since = state, time.time()
 
     def unsent(self) -> int:
-        """Return the committed ids after the position."""
-        ((newest,),) = self._database.read(self.spec.table.last_id)
+        """Return the committed ids after the position; -1 where the file cannot be read any more."""
+        try:
+            ((newest,),) = self._database.read(self.spec.table.last_id)
+        except StorageError:
+            return -1
         return max(0, int(newest) - max(self._position, self._scanned if not self._out else 0))
 
     def stats(self) -> StreamStats:

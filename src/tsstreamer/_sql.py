@@ -1,6 +1,7 @@
 """The texts of every SQL statement, and the names and types that may go into one. Knows no connection.
 
-Names come from users: each goes through `quote`, and a declared type through `Table`, which lets only plain type names pass.
+Names come from users: each goes through `quote`, and a declared type through `Table`, which lets only plain type names
+pass.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ SCHEMA_VERSION = 1
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS tsstreamer_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS tsstreamer_storages (key TEXT PRIMARY KEY, maxage REAL, maxrows INTEGER, keepunsent INTEGER)",
-    """CREATE TABLE IF NOT EXISTS tsstreamer_streams (name TEXT PRIMARY KEY, storage TEXT, position INTEGER, scanned INTEGER,
-        sequence INTEGER, owner TEXT, inflight TEXT)""",
-    "CREATE TABLE IF NOT EXISTS tsstreamer_epochs (storage TEXT, epoch INTEGER, start INTEGER, PRIMARY KEY (storage, epoch))",
-    """CREATE TABLE IF NOT EXISTS tsstreamer_dead (id INTEGER PRIMARY KEY AUTOINCREMENT, storage TEXT, stream TEXT, rowid_ INTEGER,
-        time REAL, reason TEXT, row TEXT)""",
-    "CREATE TABLE IF NOT EXISTS tsstreamer_ledger (storage TEXT, reason TEXT, rows INTEGER, PRIMARY KEY (storage, reason))",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_storages (
+        key TEXT PRIMARY KEY, maxage REAL, maxrows INTEGER, keepunsent INTEGER)""",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_streams (
+        name TEXT PRIMARY KEY, storage TEXT, position INTEGER, scanned INTEGER, sequence INTEGER, owner TEXT,
+        inflight TEXT)""",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_epochs (
+        storage TEXT, epoch INTEGER, start INTEGER, PRIMARY KEY (storage, epoch))""",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_dead (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, storage TEXT, stream TEXT, rowid_ INTEGER, time REAL, reason TEXT,
+        row TEXT)""",
+    """CREATE TABLE IF NOT EXISTS tsstreamer_ledger (
+        storage TEXT, reason TEXT, rows INTEGER, PRIMARY KEY (storage, reason))""",
 )
 GET_META = "SELECT value FROM tsstreamer_meta WHERE name = ?"
 SET_META = "INSERT INTO tsstreamer_meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+MARK_CLEAN = """UPDATE tsstreamer_meta SET value = 1
+    WHERE name = 'clean' AND EXISTS (SELECT * FROM tsstreamer_meta WHERE name = 'owner' AND value = ?)"""
 ADD_LEDGER = "INSERT INTO tsstreamer_ledger VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows"
 ADD_DEAD = "INSERT INTO tsstreamer_dead (storage, stream, rowid_, time, reason, row) VALUES (?, ?, ?, ?, ?, ?)"
 TRIM_DEAD = "DELETE FROM tsstreamer_dead WHERE id <= (SELECT max(id) FROM tsstreamer_dead) - ?"
@@ -42,13 +50,15 @@ CLAIM_STREAM = "UPDATE tsstreamer_streams SET owner = ? WHERE name = ?"
 MOVE_STREAM = """UPDATE tsstreamer_streams SET position = ?, scanned = ?, sequence = ?, inflight = ?
     WHERE name = ? AND owner = ? AND position = ?"""
 DROP_STREAM = "DELETE FROM tsstreamer_streams WHERE name = ? AND owner = ?"
-SKIP_STREAMS = """UPDATE tsstreamer_streams SET position = max(position, :upto), scanned = max(scanned, :upto), inflight = '[]'
+SKIP_STREAMS = """UPDATE tsstreamer_streams
+    SET position = max(position, :upto), scanned = max(scanned, :upto), inflight = '[]'
     WHERE storage = :key AND position < :upto"""
 UNSENT = "SELECT min(scanned) FROM tsstreamer_streams WHERE storage = ?"
 
-_CONSTRAINTS = frozenset(
-    "CONSTRAINT PRIMARY KEY NOT NULL UNIQUE CHECK DEFAULT COLLATE REFERENCES GENERATED ALWAYS AS ON AUTOINCREMENT STORED".split()
-)
+_CONSTRAINTS = frozenset({
+    "ALWAYS", "AS", "AUTOINCREMENT", "CHECK", "COLLATE", "CONSTRAINT", "DEFAULT", "GENERATED", "KEY", "NOT", "NULL",
+    "ON", "PRIMARY", "REFERENCES", "STORED", "UNIQUE",
+})  # fmt: skip
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_][A-Za-z0-9_]*)*(?: ?\( ?[0-9]+ ?(?:, ?[0-9]+ ?)?\))?", re.ASCII)
 _MOST_COLUMNS = 1_000
 
@@ -115,7 +125,7 @@ class Table:
         if len(columns) != len(declared):
             message = f"storage {name!r} has {len(columns) - 1} keys but {len(declared) - 1} types"
             raise ValueError(message)
-        if not 2 <= len(columns) <= _MOST_COLUMNS:
+        if not 1 < len(columns) <= _MOST_COLUMNS:
             message = f"storage {name!r} must have 1 to {_MOST_COLUMNS - 1} columns, got {len(columns) - 1}"
             raise ValueError(message)
         seen = {"id"}
@@ -145,16 +155,18 @@ class Table:
     @cached_property
     def create(self) -> str:
         """Statement that creates the table. AUTOINCREMENT: an id that is a position must never come back."""
-        columns = ", ".join(f"{column} {declared}".rstrip() for column, declared in zip(self.quoted, self.types, strict=True))
+        columns = ", ".join(
+            f"{column} {declared}".rstrip() for column, declared in zip(self.quoted, self.types, strict=True)
+        )
         return f"CREATE TABLE {self.name} (id INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
 
     def insert(self, rows: int) -> str:
         """Statement that inserts `rows` rows in one step."""
         values = "(" + ", ".join("?" * len(self.columns)) + ")"
-        return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([values] * rows)}"  # noqa: S608  (quoted)
+        return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([values] * rows)}"
 
     def ladder(self, most_rows: int, most_variables: int) -> Iterator[tuple[int, str]]:
-        """Yield the sizes of multi-row inserts, largest first, down to one row: what is left of a batch takes few steps."""
+        """Yield the sizes of multi-row inserts, largest first, down to one: what is left of a batch takes few steps."""
         rows = max(1, min(most_rows, most_variables // len(self.columns)))
         while rows:
             yield rows, self.insert(rows)
@@ -166,50 +178,51 @@ class Table:
         Gives the text, the number of rows, the last id, and 0 where some row's text must be made in Python.
         """
         return (
-            f"SELECT group_concat(row, ?), count(*), max(id), min(exact) FROM (SELECT id, {row} AS row, {exact} AS exact "  # noqa: S608
+            "SELECT group_concat(row, ?), count(*), max(id), min(exact) "
+            f"FROM (SELECT id, {row} AS row, {exact} AS exact "
             f"FROM {self.name} WHERE id > ? AND id <= ?{condition} ORDER BY id LIMIT ?)"
         )
 
     def plain_rows(self, condition: str) -> str:
         """Query for the rows of a chunk one by one, id first: parameters after, upto, the condition's, limit."""
         columns = ", ".join(self.quoted)
-        return f"SELECT id, {columns} FROM {self.name} WHERE id > ? AND id <= ?{condition} ORDER BY id LIMIT ?"  # noqa: S608
+        return f"SELECT id, {columns} FROM {self.name} WHERE id > ? AND id <= ?{condition} ORDER BY id LIMIT ?"
 
     @cached_property
     def scan(self) -> str:
         """Query for the last id of the next rows: parameters after, upto, number of rows."""
-        return f"SELECT max(id) FROM (SELECT id FROM {self.name} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"  # noqa: S608
+        return f"SELECT max(id) FROM (SELECT id FROM {self.name} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)"
 
     @cached_property
     def last_id(self) -> str:
         """Query for the greatest id, 0 without rows."""
-        return f"SELECT coalesce(max(id), 0) FROM {self.name}"  # noqa: S608
+        return f"SELECT coalesce(max(id), 0) FROM {self.name}"
 
     @cached_property
     def first_id(self) -> str:
         """Query for the smallest id, None without rows."""
-        return f"SELECT min(id) FROM {self.name}"  # noqa: S608
+        return f"SELECT min(id) FROM {self.name}"
 
     @cached_property
     def delete_first(self) -> str:
         """Statement that deletes the oldest rows: parameters last id to delete, number of rows."""
-        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?)"  # noqa: S608
+        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?)"
 
     @cached_property
     def delete_expired(self) -> str:
         """Statement that deletes rows among the oldest: parameters last id to delete, number of rows, timestamp."""
-        oldest = f"SELECT id, time FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?"  # noqa: S608
-        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM ({oldest}) WHERE time < ?)"  # noqa: S608
+        oldest = f"SELECT id, time FROM {self.name} WHERE id <= ? ORDER BY id LIMIT ?"
+        return f"DELETE FROM {self.name} WHERE id IN (SELECT id FROM ({oldest}) WHERE time < ?)"
 
     @cached_property
     def since(self) -> str:
         """Query for the first id whose timestamp is not before the parameter."""
-        return f"SELECT min(id) FROM {self.name} WHERE time >= ?"  # noqa: S608
+        return f"SELECT min(id) FROM {self.name} WHERE time >= ?"
 
     @cached_property
     def oldest_time(self) -> str:
         """Query for the timestamp of the first row after the parameter."""
-        return f"SELECT time FROM {self.name} WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
+        return f"SELECT time FROM {self.name} WHERE id > ? ORDER BY id LIMIT 1"
 
     @cached_property
     def json_row(self) -> str:
@@ -227,7 +240,8 @@ def _json_value(column: str) -> str:
     # %!.17g gives all digits of a real and always a point or exponent; it prints infinities as Inf, which JSON has not.
     return (
         f"CASE typeof({column}) WHEN 'text' THEN json_quote({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN "
-        f"CASE WHEN {column} > 1.7976931348623157e308 THEN '1e999' WHEN {column} < -1.7976931348623157e308 THEN '-1e999' "
+        f"CASE WHEN {column} > 1.7976931348623157e308 THEN '1e999' "
+        f"WHEN {column} < -1.7976931348623157e308 THEN '-1e999' "
         f"ELSE printf('%!.17g', {column}) END WHEN 'null' THEN 'null' ELSE '{{\"b\":\"'||hex({column})||'\"}}' END"
     )
 

@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import warnings
+from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,8 +45,9 @@ __all__ = ["SqliteDataStreamer"]
 class SqliteDataStreamer:
     """Stores rows of many threads in an SQLite file, and streams them to other nodes.
 
-    Any method may be called from any thread. `storeData` takes no lock, touches no file and never waits for SQLite (for room it may:
-    ``overflow="block"``), so signal handlers and finalizers may call it. A streamer belongs to the process that made it.
+    Any method may be called from any thread. `storeData` takes no lock, touches no file and never waits for SQLite (for
+    room it may: ``overflow="block"``), so signal handlers and finalizers may call it. A streamer belongs to the process
+    that made it.
 
     Example:
         >>> streamer = SqliteDataStreamer(":memory:")
@@ -57,10 +59,10 @@ class SqliteDataStreamer:
 
     _writer: Writer | None = None
 
-    def __init__(  # noqa: PLR0913  (the documented constructor)
+    def __init__(
         self,
         sqlitename: str | os.PathLike[str],
-        threadHack: bool = True,  # noqa: ARG002, FBT001, FBT002  (documented; the writer thread makes it unnecessary)
+        threadHack: bool = True,  # noqa: ARG002  (documented; the writer thread makes it unnecessary)
         *,
         nodename: str | None = None,
         flushInterval: float = options.FLUSH_INTERVAL,
@@ -78,11 +80,13 @@ class SqliteDataStreamer:
             nodename: Name of this node in messages; the host's name unless given.
             flushInterval: Seconds that rows are gathered before they are committed: what a killed process may lose.
             maxPending: Rows that may wait in each storage; each storing thread may exceed it by one.
-            overflow: What happens to a row that finds no room: ``"block"``, ``"dropNewest"``, ``"dropOldest"`` or ``"raise"``.
+            overflow: What happens to a row that finds no room: ``"block"``, ``"dropNewest"``, ``"dropOldest"`` or
+                ``"raise"``.
             blockTimeout: Seconds that ``"block"`` waits before `BufferFullError`.
-            synchronous: SQLite's setting: ``"NORMAL"`` survives the process, ``"FULL"`` also a power loss, at one sync for each commit.
-            onError: Called in the writer's thread once for each change of state: with the error when writing fails, with None
-                when it works again. What it raises is printed and otherwise ignored.
+            synchronous: SQLite's setting: ``"NORMAL"`` survives the process, ``"FULL"`` also a power loss, at one sync
+                for each commit.
+            onError: Called in the writer's thread once for each change of state: with the error when writing fails,
+                with None when it works again. What it raises is printed and otherwise ignored.
 
         Raises:
             TypeError: An argument has a wrong type.
@@ -128,7 +132,7 @@ class SqliteDataStreamer:
             raise
         self._writer = writer
 
-    # --- storing --------------------------------------------------------------------------------------------------------------
+    # --- storing ---
 
     def addStorage(
         self,
@@ -140,12 +144,15 @@ class SqliteDataStreamer:
         maxRows: int | None = None,
         keepUnsent: bool = True,
     ) -> None:
-        """Create the table `key` with columns ``id``, ``time`` and `keys`, or use the one that exists. Waits for the commit.
+        """Create the table `key` with columns ``id``, ``time`` and `keys`, or use the one that exists.
+
+        Waits for the commit.
 
         Args:
             key: Name of the storage and of its table.
             keys: Names of the columns.
-            types: An SQLite type for each column, such as VARCHAR, INTEGER, REAL, BLOB; SQLite's rules of affinity apply to values.
+            types: An SQLite type for each column, such as VARCHAR, INTEGER, REAL, BLOB; SQLite's rules of affinity
+                apply to values.
             maxAge: Seconds after which rows are deleted, by their timestamps.
             maxRows: Rows that are kept.
             keepUnsent: Whether a row that a stream has still to send is kept beyond `maxAge` and `maxRows`.
@@ -179,7 +186,8 @@ class SqliteDataStreamer:
         Args:
             key: A storage.
             timestamp: Seconds since 1970.
-            values: One for each column: None, bool, int, float, str, bytes, or a numpy scalar. NaN becomes NULL, a bool 0 or 1.
+            values: One for each column: None, bool, int, float, str, bytes, or a numpy scalar. NaN becomes NULL, a bool
+                0 or 1.
 
         Raises:
             UnknownStorageError: There is no such storage.
@@ -195,7 +203,7 @@ class SqliteDataStreamer:
         store((timestamp, *values))
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every row stored before the call is committed; False if that did not happen within `timeout` seconds.
+        """Wait until every row stored before the call is committed; False if that took longer than `timeout` seconds.
 
         Raises:
             TypeError, ValueError: `timeout` is not a number of seconds.
@@ -203,9 +211,9 @@ class SqliteDataStreamer:
         """
         return self._open_writer().flush(_timeout(timeout))
 
-    # --- streaming ------------------------------------------------------------------------------------------------------------
+    # --- streaming ---
 
-    def stream(  # noqa: PLR0913, PLR0917  (the documented call)
+    def stream(  # noqa: PLR0917  (the documented call)
         self,
         key: str,
         dstnodes: Collection[str] | None = None,
@@ -234,15 +242,16 @@ class SqliteDataStreamer:
             dstgroups: Names of the groups to send to.
             dstdocks: Names of the docks at each destination.
             period: Seconds between two passes.
-            formatter: ``f(data, userdata)`` or ``f(streamer, data, userdata)`` returning str or bytes, where data is a list of rows
-                ``[time, value, …]``; or a `SqlFormatter`. `YamlFormatter` unless given.
-            sqlfilter: A condition over the storage's columns, which may begin with AND or WHERE; only such rows are sent.
+            formatter: ``f(data, userdata)`` or ``f(streamer, data, userdata)`` returning str or bytes, where data is a
+                list of rows ``[time, value, …]``; or a `SqlFormatter`. `YamlFormatter` unless given.
+            sqlfilter: A condition over the storage's columns, which may begin with AND or WHERE; only such rows are
+                sent.
             sqlfile: Another name of `sqlfilter`.
             sqlparams: Values for the ``?`` in the condition.
             userdata: Handed to the formatter, and returned by `stopStream`.
             name: Name of the stream, `key` unless given.
-            since: Where a new stream begins: a timestamp (the first row that is not older), or ``"now"``. A stream that was
-                sent before goes on where it stopped.
+            since: Where a new stream begins: a timestamp (the first row that is not older), or ``"now"``. A stream that
+                was sent before goes on where it stopped.
             contenttype: Number of the kind of data in messages; the formatter's own, or 5 (YAML).
             maxRows: Rows in one message.
             maxBytes: Length of the data of one message, where one row is not longer by itself.
@@ -268,7 +277,9 @@ class SqliteDataStreamer:
             message = f"give sqlfilter or its other name sqlfile, not both: {sqlfilter!r}, {sqlfile!r}"
             raise TypeError(message)
         columns = list(zip(table.columns, table.types, strict=True))
-        condition = _filter.check(next((text for text in (sqlfilter, sqlfile) if text is not None), ""), sqlparams, columns)
+        condition = _filter.check(
+            next((text for text in (sqlfilter, sqlfile) if text is not None), ""), sqlparams, columns
+        )
         bound, kind = self._bind(formatter, userdata)
         spec = StreamSpec(
             name=stream,
@@ -286,7 +297,7 @@ class SqliteDataStreamer:
         budget = Budget(_whole("maxRows", maxRows), _whole("maxBytes", maxBytes))
         if since is not None and since != "now":
             since = _number("since", since)
-        packer = Packer(self._database, table, condition, bound, self._nodename, budget)
+        packer = Packer(self._database, table, condition, bound, nodename=self._nodename, budget=budget)
         with self._lock:
             if stream in self._senders:
                 message = f"a stream {stream!r} is running: stop it first, or give this one another name="
@@ -302,16 +313,16 @@ class SqliteDataStreamer:
     def doUpdates(self, now: float, messenger: Messenger) -> float:
         """Send what is due at `now`, after everything stored before the call is committed.
 
-        Messages are sent by the calling thread, with no lock held; a `send` that takes long delays this call and the streams after
-        it, and nothing else (see `startUpdates`).
+        Messages are sent by the calling thread, with no lock held; a `send` that takes long delays this call and the
+        streams after it, and nothing else (see `startUpdates`).
 
         Args:
             now: Seconds on any clock, the same in each call; it may stand still or go back.
             messenger: An object with ``send(message)``.
 
         Returns:
-            The earliest time on that clock at which a stream is due, `math.inf` without streams. Not after `now` where more is waiting
-            than one pass may send.
+            The earliest time on that clock at which a stream is due, `math.inf` without streams. Not after `now` where
+            more is waiting than one pass may send.
 
         Raises:
             TypeError: `now` is not a number or `messenger` cannot send.
@@ -360,7 +371,7 @@ class SqliteDataStreamer:
         return sender.spec.userdata
 
     def startUpdates(self, messenger: Messenger) -> None:
-        """Send by itself from now on: one thread for each stream, so that a `send` that hangs delays only its own stream.
+        """Send by itself from now on: one thread for each stream, so that a `send` that hangs delays its stream alone.
 
         `messenger.send` is called from these threads, for different streams at the same time.
 
@@ -383,7 +394,8 @@ class SqliteDataStreamer:
         """Stop what `startUpdates` started, after a last pass; does nothing if it is not running.
 
         Returns:
-            False if a thread is still sending after `timeout` seconds (30 unless given); it ends when its `send` returns.
+            False if a thread is still sending after `timeout` seconds (30 unless given); it ends when its `send`
+            returns.
 
         Raises:
             TypeError, ValueError: `timeout` is not a number of seconds.
@@ -393,12 +405,13 @@ class SqliteDataStreamer:
         self._check_process()
         return self._stop_updates(monotonic() + (options.EXIT_SECONDS if seconds is None else seconds))
 
-    # --- ending ---------------------------------------------------------------------------------------------------------------
+    # --- ending ---
 
     def close(self, timeout: float | None = None) -> CloseReport:
         """Stop accepting, commit the rest, send what `startUpdates` has left, end the threads, close the file.
 
-        Idempotent: a further call returns the same report. Called at the interpreter's exit, and by ``with``. From within a messenger,
+        Idempotent: a further call returns the same report. Called at the interpreter's exit, and by ``with``. From
+            within a messenger,
         formatter or `onError` it does not wait for the thread that it is called from.
 
         Args:
@@ -408,7 +421,8 @@ class SqliteDataStreamer:
             What was stored, rejected, dropped, and left unsent.
 
         Raises:
-            StorageError: Some accepted rows could not be committed in time; the text has their number. Everything is closed all the same.
+            StorageError: Some accepted rows could not be committed in time; the text has their number. Everything is
+                closed all the same.
             TypeError, ValueError: `timeout` is not a number of seconds.
             StreamerClosedError: The streamer belongs to another process.
         """
@@ -438,22 +452,14 @@ class SqliteDataStreamer:
         for sender in list(self._senders.values()):
             sender.stopped.set()
         ended = writer.finish(_left(deadline))
-        unsent = {}
-        for name, sender in list(self._senders.items()):
-            try:
-                unsent[name] = sender.unsent()
-            except TsStreamerError:
-                unsent[name] = -1
+        unsent = {name: sender.unsent() for name, sender in list(self._senders.items())}
         ledgers = [backlog.stats() for backlog in self._backlogs.values()]
-        dropped: dict[str, int] = {}
-        for ledger in ledgers:
-            for reason, rows in ledger.dropped.items():
-                dropped[reason] = dropped.get(reason, 0) + rows
-        lost = sum(ledger.pending for ledger in ledgers) + dropped.get("close", 0)
+        dropped = sum((Counter(ledger.dropped) for ledger in ledgers), Counter())
+        lost = sum(ledger.pending for ledger in ledgers) + dropped["close"]
         self._report = CloseReport(
             stored=sum(ledger.committed for ledger in ledgers),
             rejected=sum(ledger.rejected for ledger in ledgers),
-            dropped=dropped,
+            dropped=dict(dropped),
             unsent=unsent,
         )
         if ended:
@@ -469,7 +475,9 @@ class SqliteDataStreamer:
         """Return the streamer itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close; in a forked child, where there is nothing to close, do nothing."""
         if os.getpid() == self._pid:
             self.close()
@@ -486,10 +494,10 @@ class SqliteDataStreamer:
         name = self._database.name if "_database" in vars(self) else "?"
         return f"<{type(self).__name__} {name!r}>"
 
-    # --- watching -------------------------------------------------------------------------------------------------------------
+    # --- watching ---
 
     def stats(self) -> Stats:
-        """Return a snapshot: state, ledger of each storage, state of each stream. Works on a closed streamer too, without streams.
+        """Return a snapshot: state, ledger of each storage, state of each stream (none once it is closed).
 
         Raises:
             StreamerClosedError: The streamer belongs to another process.
@@ -514,7 +522,7 @@ class SqliteDataStreamer:
             databaseBytes=size,
         )
 
-    # --- inside ---------------------------------------------------------------------------------------------------------------
+    # --- inside ---
 
     def _bind(self, formatter: Any, userdata: object) -> tuple[Any, int]:  # noqa: ANN401  (checked here)
         """Decide once which form a formatter has; return what the packer calls, and its content type."""
@@ -546,7 +554,8 @@ class SqliteDataStreamer:
             runners, self._runners, self._messenger = list(self._runners.values()), {}, None
         for runner in runners:
             runner.end(deadline)
-        return all([runner.join(deadline) for runner in runners])
+        ended = [runner.join(deadline) for runner in runners]
+        return all(ended)
 
     def _unknown_storage(self, key: object) -> UnknownStorageError | StreamerClosedError:
         if self._closing or os.getpid() != self._pid:

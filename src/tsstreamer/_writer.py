@@ -2,11 +2,13 @@
 
 Contract:
 
-* Everything that changes the database is done by this thread: rows, the positions of streams, tables, retention. So SQLite's write
-  lock is never contended within the process, and a position rides along with the rows.
-* A batch that cannot be written stays in memory and is tried again, whole, until it is committed: exactly once in the end. The thread
-  survives every exception; what is wrong is in `state`, and `on_error` is told once for each change, outside all locks.
-* Idle means asleep: the first row wakes the thread, which gathers for the flush interval and takes everything. Under load it does not sleep.
+* Everything that changes the database is done by this thread: rows, the positions of streams, tables, retention. So
+  SQLite's write lock is never contended within the process, and a position rides along with the rows.
+* A batch that cannot be written stays in memory and is tried again, whole, until it is committed: exactly once in the
+  end. The thread survives every exception; what is wrong is in `state`, and `on_error` is told once for each change,
+  outside all locks.
+* Idle means asleep: the first row wakes the thread, which gathers for the flush interval and takes everything. Under
+  load it does not sleep.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Job:
     """Work for the writer's connection, done in its next transaction; made and waited for in any thread."""
 
     def __init__(self, work: Callable[[Database], Any]) -> None:
-        """`work` gets the database inside a transaction. It may run again after a failed commit; it must raise before it writes."""
+        """`work` gets the database inside a transaction; it may run again, and must raise before it writes."""
         self._work = work
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -47,7 +49,7 @@ class Job:
         self._error: TsStreamerError | None = None
 
     def attempt(self, database: Database) -> None:
-        """Run the work, in the writer's thread; what it raises of its own is kept for the caller, the world's faults pass."""
+        """Run the work, in the writer's thread; what it raises of its own is the caller's, the world's faults pass."""
         with self._lock:
             if self._state == "cancelled":
                 return
@@ -94,7 +96,9 @@ class Job:
 class Writer:
     """The thread that owns the writing side of a database."""
 
-    def __init__(self, database: Database, flush_interval: float, on_error: Callable[[TsStreamerError], object] | None) -> None:
+    def __init__(
+        self, database: Database, flush_interval: float, on_error: Callable[[TsStreamerError], object] | None
+    ) -> None:
         """Make it; `start` starts the thread."""
         self._database = database
         self._flush_interval = flush_interval
@@ -111,7 +115,7 @@ class Writer:
         self.state, self.reason, self.since = "running", "", time.time()
         self.thread = threading.Thread(target=self._run, name="tsstreamer-writer", daemon=True)
 
-    # --- any thread ----------------------------------------------------------------------------------------------------------
+    # --- any thread ---
 
     def wake(self) -> None:
         """Have the backlogs looked at; re-entrant, never blocks."""
@@ -178,14 +182,16 @@ class Writer:
         self.thread.join(None if timeout is None else timeout + 4 * options.BUSY_SECONDS)
         return not self.thread.is_alive()
 
-    # --- the thread ----------------------------------------------------------------------------------------------------------
+    # --- the thread ---
 
     def _run(self) -> None:
         try:
             jobs: list[Job] = []
             while True:
                 jobs = self._wait()
-                if not self._write([(backlog, backlog.drain(options.BATCH_ROWS)) for backlog in self._backlogs], jobs):
+                even = not jobs and not self._closing
+                batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
+                if not self._write(batches, jobs):
                     break
                 if self._closing and not jobs and all(backlog.seal() for backlog in self._backlogs):
                     self._end("closed", "")
@@ -197,7 +203,7 @@ class Writer:
                 backlog.abandon()
             self._end("closed", self.reason)
         except BaseException as error:  # noqa: BLE001  (nothing may end the thread unseen)
-            failure = storage_error("the writer ended", self._database.name, error)
+            failure = storage_error(error, "the writer ended", self._database.name)
             for backlog in self._backlogs:
                 backlog.refuse(lambda: failure)
             self._end("failed", str(failure))
@@ -261,17 +267,10 @@ class Writer:
             try:
                 refused, retired = self._transact(batches, jobs, due=due)
             except Exception as error:  # noqa: BLE001  (whatever it is, the rows are still here)
-                for job in jobs:
-                    job.postpone()
                 due = False
                 self._degrade(error)
-                if monotonic() + delay > self._stop_at:
-                    for job in jobs:
-                        job.fail(StorageError(f"closed before it was done: {self.reason}"))
+                if not self._postpone(jobs, delay):
                     return False
-                self._hurry.wait(delay)
-                if self._hurry.is_set():
-                    time.sleep(min(delay, options.BUSY_SECONDS))
                 delay = min(2 * delay, options.RETRY_LAST)
             else:
                 break
@@ -284,6 +283,18 @@ class Writer:
         self._enter("running", "")
         for job in jobs:
             job.finish()
+        return True
+
+    def _postpone(self, jobs: list[Job], delay: float) -> bool:
+        """Wait until the next try; False if the streamer closes and there is no time for one."""
+        for job in jobs:
+            job.postpone()
+        if monotonic() + delay > self._stop_at:
+            for job in jobs:
+                job.fail(StorageError(f"closed before it was done: {self.reason}"))
+            return False
+        if self._hurry.wait(delay):
+            time.sleep(min(delay, options.BUSY_SECONDS))  # closing: no more long pauses
         return True
 
     def _transact(
@@ -333,10 +344,12 @@ class Writer:
         return {place: change for place, change in changes.items() if change}
 
     def _follow(self) -> None:
-        """The path leads elsewhere: go on in a new file there, rather than where nobody looks; what was in the old one is gone."""
+        """The path leads elsewhere: go on in a new file there, rather than where nobody looks."""
         database = self._database
         if database.truncated():
-            message = f"{database.name!r} was cut to nothing while open: put the file back, or move it away with its -wal and -shm"
+            message = (
+                f"{database.name!r} was cut to nothing while open: put it back, or move it away with -wal and -shm"
+            )
             raise StorageError(message)
         message = f"{database.name!r} was deleted or replaced while open: going on in the file that is there now"
         self._degrade(StorageError(message))
@@ -346,10 +359,12 @@ class Writer:
                 database.add_table(backlog.table)
                 self._retention.register(database, backlog)
 
-    # --- state ------------------------------------------------------------------------------------------------------------
+    # --- state ---
 
     def _degrade(self, error: Exception) -> None:
-        failure = error if isinstance(error, TsStreamerError) else storage_error("cannot write", self._database.name, error)
+        failure = (
+            error if isinstance(error, TsStreamerError) else storage_error(error, "cannot write", self._database.name)
+        )
         if self.state != "degraded":
             self._enter("degraded", str(failure))
             self._report(failure)

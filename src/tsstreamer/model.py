@@ -19,7 +19,8 @@ class Message:
     """Rows of one stream on their way to other nodes; a messenger's `send` gets one at a time.
 
     The identity says: these are all the rows with ``after < id <= upto`` of storage `storage` in database `dbid`
-    that pass the filter of stream `stream`. A message that is sent again has the same identity, sequence, timestamp and data.
+    that pass the filter of stream `stream`. A message that is sent again has the same identity, sequence, timestamp and
+    data.
 
     Attributes:
         dstnodes: Names of the destination nodes.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from tsstreamer.model import Message
 
 __all__ = ["FormatFunction", "Messenger"]
@@ -25,6 +26,8 @@ class Messenger(Protocol):
     def send(self, message: Message, /) -> Future[Any] | object:
         """Take the message over.
 
-        Returning means accepted: the stream's position moves past it. Raising means not accepted: the same message comes
-        again after a back-off. A returned `concurrent.futures.Future` decides when it is done; meanwhile further messages may come.
+        Returning means accepted: the stream's position moves past it. Raising means not accepted: the same message
+            comes
+        again after a back-off. A returned `concurrent.futures.Future` decides when it is done; meanwhile further
+        messages may come.
         """

@@ -1,0 +1,127 @@
+"""Reports on a whole database: what is in it (`info`), and whether it is sound (`verify`).
+
+Each report comes from one read transaction, so that a row written meanwhile cannot contradict what was read before it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsstreamer import _sql
+from tsstreamer._inspect import show, show_time
+from tsstreamer.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tsstreamer._inspect import Database
+
+
+def info(database: Database, now: float) -> Iterator[str]:
+    """Yield lines that describe the file, its storages and its streams."""
+    with database.snapshot():
+        meta = database.meta
+        path = Path(database.path)
+        log = Path(database.path + "-wal")
+        state = "closed cleanly" if meta.get("clean") else "in use, or not closed cleanly"
+        yield f"database {path}: {_bytes(path)}, log {_bytes(log)}"
+        yield f"  identity {meta.get('dbid')}, epoch {meta.get('epoch')}, {state}"
+        for key, max_age, max_rows, keep_unsent in database.query("SELECT * FROM tsstreamer_storages ORDER BY key"):
+            columns = ", ".join(f"{name} {declared}".rstrip() for name, declared in database.columns(key))
+            table = _sql.quote(key)
+            count, first, last = database.query(f"SELECT count(*), min(id), max(id) FROM {table}")[0]  # noqa: S608  (quoted)
+            earliest, latest = database.query(f"SELECT min(time), max(time) FROM {table}")[0]  # noqa: S608  (quoted)
+            yield f"storage {show(key)}: {count:,} rows" + (f", ids {first} to {last}" if count else "")
+            if count:
+                yield f"  time {show_time(earliest)} to {show_time(latest)}"
+            yield f"  columns {show(columns)}"
+            yield "  ledger " + (", ".join(f"{reason} {rows:,}" for reason, rows in _ledger(database, key).items()) or "empty")
+            if max_age is not None or max_rows is not None:
+                bounds = [f"{max_age:g} s"] * (max_age is not None) + [f"{max_rows:,} rows"] * (max_rows is not None)
+                yield f"  keeps {' and '.join(bounds)} at most, {'and' if keep_unsent else 'not'} what a stream has still to send"
+        for name, storage, position, sequence in database.query(
+            "SELECT name, storage, position, sequence FROM tsstreamer_streams ORDER BY name"
+        ):
+            yield f"stream {show(name)} of {show(storage)}: position {position}, {sequence:,} messages, {_lag(database, storage, position, now)}"
+        letters = database.query("SELECT storage, count(*) FROM tsstreamer_dead GROUP BY storage ORDER BY storage")
+        yield "dead letters: " + (", ".join(f"{count:,} of {show(storage)}" for storage, count in letters) or "none")
+
+
+def _ledger(database: Database, key: str) -> dict[str, int]:
+    return dict(database.query("SELECT reason, rows FROM tsstreamer_ledger WHERE storage = ? ORDER BY reason", (key,)))
+
+
+def _lag(database: Database, storage: str, position: int, now: float) -> str:
+    if storage not in database.storages():
+        return "its storage is gone"
+    table = _sql.quote(storage)
+    count, oldest = database.query(f"SELECT count(*), min(time) FROM {table} WHERE id > ?", (position,))[0]  # noqa: S608  (quoted)
+    if not count:
+        return "nothing after it"
+    return f"{count:,} rows after it" + (f", the oldest {max(0.0, now - oldest):.1f} s" if isinstance(oldest, float) else "")
+
+
+def verify(database: Database) -> Iterator[str]:
+    """Yield what is wrong with the file: its pages, its ids, its streams' positions, its ledger; nothing if all is well."""
+    try:
+        with database.snapshot():
+            for (line,) in database.query("PRAGMA integrity_check"):
+                if line != "ok":
+                    yield f"integrity: {line}"
+            storages = set(database.storages())
+            for key in sorted(storages):
+                yield from _verify_storage(database, key)
+            yield from _verify_streams(database, storages)
+            for (key,) in database.query("SELECT DISTINCT storage FROM tsstreamer_ledger ORDER BY storage"):
+                if key not in storages:
+                    yield f"ledger: it has entries of {key!r}, which is no storage"
+    except StorageError as error:
+        yield f"integrity: {error}"
+
+
+def _verify_storage(database: Database, key: str) -> Iterator[str]:
+    if [name for name, _ in database.columns(key)][:2] != ["id", "time"]:
+        yield f"storage {key!r}: its table is missing, or does not begin with id and time"
+        return
+    table = _sql.quote(key)
+    count, first, last = database.query(f"SELECT count(*), coalesce(min(id), 1), coalesce(max(id), 0) FROM {table}")[0]  # noqa: S608  (quoted)
+    if first < 1:
+        yield f"ids: storage {key!r} has a row with id {first}, ids start at 1"
+    if last > database.last_id(key):
+        yield f"ids: storage {key!r} has a row with id {last}, but would give id {database.last_id(key) + 1} to the next row"
+    strange = f"SELECT count(*) FROM {table} WHERE typeof(time) NOT IN ('real', 'integer')"  # noqa: S608  (quoted)
+    if wrong := database.query(strange)[0][0]:
+        yield f"storage {key!r}: {wrong} rows have no number as their time"
+    ledger = _ledger(database, key)
+    for reason, rows in ledger.items():
+        if rows < 0:
+            yield f"ledger: storage {key!r} counts {rows} rows as {reason}"
+    committed, deleted = ledger.get("committed", 0), ledger.get("deleted", 0)
+    if committed != count + deleted:
+        yield f"ledger: storage {key!r} committed {committed} rows, but holds {count} and has deleted {deleted}"
+    if ledger.get("deletedUnsent", 0) > deleted:
+        yield f"ledger: storage {key!r} deleted {deleted} rows, but {ledger['deletedUnsent']} unsent ones"
+
+
+def _verify_streams(database: Database, storages: set[str]) -> Iterator[str]:
+    streams = "SELECT name, storage, position, scanned, sequence, inflight FROM tsstreamer_streams ORDER BY name"
+    for name, storage, position, scanned, sequence, inflight in database.query(streams):
+        if storage not in storages:
+            yield f"stream {name!r}: its storage {storage!r} does not exist"
+            continue
+        last = database.last_id(storage)
+        for what, number in (("position", position), ("look-ahead", scanned)):
+            if not 0 <= number <= last:
+                yield f"stream {name!r}: its {what} is {number}, but storage {storage!r} has given ids up to {last} only"
+        if sequence < 0:
+            yield f"stream {name!r}: it has sent {sequence} messages"
+        try:
+            json.loads(inflight or "[]")
+        except ValueError:
+            yield f"stream {name!r}: its list of messages in flight cannot be read: {inflight!r}"
+
+
+def _bytes(path: Path) -> str:
+    return f"{path.stat().st_size:,} bytes" if path.exists() else "none"
