@@ -20,33 +20,40 @@ if TYPE_CHECKING:
 
 
 def info(database: Database, now: float) -> Iterator[str]:
-    """Yield lines that describe the file, its storages and its streams."""
+    """Yield lines that describe the file, its storages and its streams; `now` is what lags are counted from."""
     with database.snapshot():
         meta = database.meta
-        path = Path(database.path)
-        log = Path(database.path + "-wal")
         state = "closed cleanly" if meta.get("clean") else "in use, or not closed cleanly"
-        yield f"database {path}: {_bytes(path)}, log {_bytes(log)}"
+        yield f"database {show(database.path)}: {_bytes(database.path)}, log {_bytes(database.path + '-wal')}"
         yield f"  identity {meta.get('dbid')}, epoch {meta.get('epoch')}, {state}"
-        for key, max_age, max_rows, keep_unsent in database.query("SELECT * FROM tsstreamer_storages ORDER BY key"):
-            columns = ", ".join(f"{name} {declared}".rstrip() for name, declared in database.columns(key))
-            table = _sql.quote(key)
-            count, first, last = database.query(f"SELECT count(*), min(id), max(id) FROM {table}")[0]  # noqa: S608  (quoted)
-            earliest, latest = database.query(f"SELECT min(time), max(time) FROM {table}")[0]  # noqa: S608  (quoted)
-            yield f"storage {show(key)}: {count:,} rows" + (f", ids {first} to {last}" if count else "")
-            if count:
-                yield f"  time {show_time(earliest)} to {show_time(latest)}"
-            yield f"  columns {show(columns)}"
-            yield "  ledger " + (", ".join(f"{reason} {rows:,}" for reason, rows in _ledger(database, key).items()) or "empty")
-            if max_age is not None or max_rows is not None:
-                bounds = [f"{max_age:g} s"] * (max_age is not None) + [f"{max_rows:,} rows"] * (max_rows is not None)
-                yield f"  keeps {' and '.join(bounds)} at most, {'and' if keep_unsent else 'not'} what a stream has still to send"
-        for name, storage, position, sequence in database.query(
-            "SELECT name, storage, position, sequence FROM tsstreamer_streams ORDER BY name"
+        for key, *bounds in database.query(
+            "SELECT key, maxage, maxrows, keepunsent FROM tsstreamer_storages ORDER BY key"
         ):
-            yield f"stream {show(name)} of {show(storage)}: position {position}, {sequence:,} messages, {_lag(database, storage, position, now)}"
+            yield from _describe_storage(database, key, *bounds)
+        streams = database.query("SELECT name, storage, position, sequence FROM tsstreamer_streams ORDER BY name")
+        for name, storage, position, sequence in streams:
+            yield f"stream {show(name)} of {show(storage)}: {sequence:,} messages, position {position}"
+            yield f"  {_lag(database, storage, position, now)}"
         letters = database.query("SELECT storage, count(*) FROM tsstreamer_dead GROUP BY storage ORDER BY storage")
         yield "dead letters: " + (", ".join(f"{count:,} of {show(storage)}" for storage, count in letters) or "none")
+
+
+def _describe_storage(
+    database: Database, key: str, max_age: float | None, max_rows: int | None, keep_unsent: int
+) -> Iterator[str]:
+    columns = ", ".join(f"{name} {declared}".rstrip() for name, declared in database.columns(key))
+    span = f"SELECT count(*), min(id), max(id), min(time), max(time) FROM {_sql.quote(key)}"  # noqa: S608  (quoted)
+    count, first, last, earliest, latest = database.query(span)[0]
+    yield f"storage {show(key)}: {count:,} rows" + (f", ids {first} to {last}" if count else "")
+    if count:
+        yield f"  time {show_time(earliest)} to {show_time(latest)}"
+    yield f"  columns {show(columns)}"
+    ledger = [f"{reason} {rows:,}" for reason, rows in _ledger(database, key).items()]
+    yield f"  ledger {', '.join(ledger) or 'empty'}"
+    bounds = [f"{max_age:g} s"] * (max_age is not None) + [f"{max_rows:,} rows"] * (max_rows is not None)
+    if bounds:
+        unsent = "and what a stream has still to send" if keep_unsent else "sent or not"
+        yield f"  keeps at most {' and '.join(bounds)}, {unsent}"
 
 
 def _ledger(database: Database, key: str) -> dict[str, int]:
@@ -56,15 +63,15 @@ def _ledger(database: Database, key: str) -> dict[str, int]:
 def _lag(database: Database, storage: str, position: int, now: float) -> str:
     if storage not in database.storages():
         return "its storage is gone"
-    table = _sql.quote(storage)
-    count, oldest = database.query(f"SELECT count(*), min(time) FROM {table} WHERE id > ?", (position,))[0]  # noqa: S608  (quoted)
+    after = f"SELECT count(*), min(time) FROM {_sql.quote(storage)} WHERE id > ?"  # noqa: S608  (quoted)
+    count, oldest = database.query(after, (position,))[0]
     if not count:
-        return "nothing after it"
-    return f"{count:,} rows after it" + (f", the oldest {max(0.0, now - oldest):.1f} s" if isinstance(oldest, float) else "")
+        return "no rows after its position"
+    return f"{count:,} rows after its position" + (f", {now - oldest:.1f} s old" if isinstance(oldest, float) else "")
 
 
 def verify(database: Database) -> Iterator[str]:
-    """Yield what is wrong with the file: its pages, its ids, its streams' positions, its ledger; nothing if all is well."""
+    """Yield what is wrong with the file's pages, ids, positions and ledger; nothing if all is well."""
     try:
         with database.snapshot():
             for (line,) in database.query("PRAGMA integrity_check"):
@@ -86,11 +93,12 @@ def _verify_storage(database: Database, key: str) -> Iterator[str]:
         yield f"storage {key!r}: its table is missing, or does not begin with id and time"
         return
     table = _sql.quote(key)
-    count, first, last = database.query(f"SELECT count(*), coalesce(min(id), 1), coalesce(max(id), 0) FROM {table}")[0]  # noqa: S608  (quoted)
+    span = f"SELECT count(*), coalesce(min(id), 1), coalesce(max(id), 0) FROM {table}"  # noqa: S608  (quoted)
+    count, first, last = database.query(span)[0]
     if first < 1:
         yield f"ids: storage {key!r} has a row with id {first}, ids start at 1"
-    if last > database.last_id(key):
-        yield f"ids: storage {key!r} has a row with id {last}, but would give id {database.last_id(key) + 1} to the next row"
+    if last > (given := database.last_id(key)):
+        yield f"ids: storage {key!r} has a row with id {last}, but the greatest id it has given is {given}"
     strange = f"SELECT count(*) FROM {table} WHERE typeof(time) NOT IN ('real', 'integer')"  # noqa: S608  (quoted)
     if wrong := database.query(strange)[0][0]:
         yield f"storage {key!r}: {wrong} rows have no number as their time"
@@ -114,7 +122,7 @@ def _verify_streams(database: Database, storages: set[str]) -> Iterator[str]:
         last = database.last_id(storage)
         for what, number in (("position", position), ("look-ahead", scanned)):
             if not 0 <= number <= last:
-                yield f"stream {name!r}: its {what} is {number}, but storage {storage!r} has given ids up to {last} only"
+                yield f"stream {name!r}: its {what} is {number}, but storage {storage!r} has given ids to {last} only"
         if sequence < 0:
             yield f"stream {name!r}: it has sent {sequence} messages"
         try:
@@ -123,5 +131,5 @@ def _verify_streams(database: Database, storages: set[str]) -> Iterator[str]:
             yield f"stream {name!r}: its list of messages in flight cannot be read: {inflight!r}"
 
 
-def _bytes(path: Path) -> str:
-    return f"{path.stat().st_size:,} bytes" if path.exists() else "none"
+def _bytes(path: str) -> str:
+    return f"{Path(path).stat().st_size:,} bytes" if Path(path).exists() else "none"

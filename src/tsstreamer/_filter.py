@@ -40,7 +40,7 @@ stream), and what looks at the clock, at chance or at the connection.
 """
 
 LIBRARY_FUNCTIONS: Final = frozenset(
-    "char count format group_concat hex instr json_quote printf quote replace sum".split()  # noqa: SIM905  (likewise)
+    "char count format group_concat hex instr json_array json_quote printf quote replace rtrim sum".split()  # noqa: SIM905  (likewise)
 )
 """What the library's own statements call besides; never allowed in a filter."""
 

@@ -1,13 +1,13 @@
-"""Looks at a database from outside: opens it, reads its last rows and its dead letters, and makes them fit for a terminal.
+"""Looks at a database from outside: its last rows and its dead letters, made fit for a terminal.
 
-Contract: the file is opened read-only, is never created and never changed; the process that writes it goes on meanwhile.
-What goes to a terminal is one line for each row, without control characters.
+Contract: the file is opened read-only, is never created and never changed; the process that writes it goes on
+meanwhile. What goes to a terminal is one line for each row, without control characters.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
@@ -115,7 +115,7 @@ class Database:
 
 
 def tail(database: Database, key: str, count: int, sqlfilter: str, *, follow: bool) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the last `count` rows that pass the filter; with `follow`, then the new ones as they are committed, for ever.
+    """Yield the last `count` rows that pass the filter; with `follow`, then the new ones as they are committed.
 
     Raises:
         UnknownStorageError: There is no such storage.
@@ -140,7 +140,9 @@ def tail(database: Database, key: str, count: int, sqlfilter: str, *, follow: bo
         yield new
         if len(new) < _CHUNK_ROWS:
             if _identity(database.path) != opened:
-                message = f"{database.path!r} was deleted or replaced while it was followed; start again to see the new one"
+                message = (
+                    f"{database.path!r} was deleted or replaced while it was followed; start again to see the new one"
+                )
                 raise StorageError(message)
             sleep(_POLL_SECONDS)
 

@@ -39,6 +39,10 @@ MESSAGE_ROWS = 10_000
 """Rows in one message: about 1 MB of log records, some 20 ms to build."""
 MESSAGE_BYTES = 4 << 20
 """Bytes in one message: far below the 4 GB of the wire format, small enough to hold several in memory."""
+PROBE_ROWS = 64
+"""Rows of the first read: enough to see how long rows are, before thousands of long ones are in memory."""
+READ_AHEAD = 8
+"""How much longer than `MESSAGE_BYTES` the rows may be that a formatter makes its data from: it may summarise."""
 WINDOW = 4
 """Messages built ahead and, with acknowledging messengers, in flight: one position update for each window."""
 PASS_MESSAGES = 16
@@ -47,10 +51,14 @@ SCAN_ROWS = 100_000
 """Rows that a filter looks at in one read: about 50 ms."""
 PASS_SCANS = 20
 """Reads without a matching row in one pass: a filter that matches nothing yields after about a second."""
+SCANNED_SECONDS = 10.0
+"""Time after which the last id that a filter looked at is written down: retention may delete rows up to there."""
 SAVE_SECONDS = 5.0
 """Patience of a stream with the writer before it backs off: more than a batch and a checkpoint take."""
 ACK_TIMEOUT = 30.0
 """Seconds until an unresolved future counts as a failure."""
+ACK_POLL = 0.1
+"""Seconds until `doUpdates` wants to look at outstanding futures again: an answer waits for no period."""
 BACKOFF_FIRST, BACKOFF_LAST = 0.1, 30.0
 """Seconds between tries to send, doubling, with jitter so that many senders do not come back at once."""
 FORMAT_TRIES = 3

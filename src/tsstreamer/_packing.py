@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
 from tsstreamer import _sql
+from tsstreamer.errors import StorageError
 from tsstreamer.formatters import SqlFormatter
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from tsstreamer._filter import Filter
     from tsstreamer._sql import Table
 
-__all__ = ["Budget", "FormatError", "Packed", "Packer"]
+__all__ = ["Budget", "FormatError", "Packed", "Packer", "reason"]
 
 Format = Callable[[list[list[Any]]], str | bytes]
 _ALL = 2**63 - 1
@@ -37,6 +39,17 @@ class Budget:
 
     rows: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rows as they were read, and the last id among them; `text` is None where only `plain` has all of them."""
+
+    text: str | None
+    rows: int
+    reached: int
+    size: int
+    plain: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +86,65 @@ class Packer:
         self._nodename = nodename
         where = f" AND ({condition.sql}\n)" if condition.sql else ""
         self._plain = table.plain_rows(where)
+        self._limit = options.PROBE_ROWS
         self._scan_rows = max(options.SCAN_ROWS, budget.rows) if condition.sql else budget.rows
         if isinstance(formatter, SqlFormatter):
             self._head = formatter.head(nodename, table.columns)
             self._tail = formatter.tail()
-            self._text = table.text_rows(formatter.sqlrow(table.quoted), formatter.sqlexact(table.quoted), where)
+            self._most_read = budget.bytes
+            row = formatter.sqlrow(table.quoted, table.affinities)
+            self._text = table.text_rows(row, formatter.sqlexact(table.quoted, table.affinities), where)
         else:
+            self._most_read = options.READ_AHEAD * budget.bytes
             # The ids come along, so that a row that cannot be formatted can be named.
             self._text = table.text_rows("'['||id||','||" + table.json_row + "||']'", table.json_exact, where)
 
-    def pack(self, after: int, upto: int | None = None, *, give_up: bool = False) -> Packed | None:
+    def pack(
+        self, after: int, upto: int | None = None, *, horizon: int = _ALL, give_up: bool = False
+    ) -> Packed | None:
         """Pack the next rows after an id; None when there are none. Raises FormatError, StorageError.
 
         Args:
             after: Id of the last row that was looked at.
             upto: Repeat a message: exactly the rows up to this id, without budgets.
+            horizon: Id of the last row to look at.
             give_up: Take a formatter that fails for every row as a proof that every row is bad.
         """
-        ((end,),) = self._database.read(
-            self._table.scan, (after, _ALL if upto is None else upto, self._scan_rows if upto is None else _ALL)
-        )
-        if end is None and upto is None:
+        if upto is not None:
+            chunk = self._read(after, upto, _ALL) or self._read_plainly(after, upto, _ALL)
+            data, dead = self._build(chunk, give_up=give_up)
+            return Packed(data, chunk.rows - len(dead), self._epoch(after + 1)[0], upto, dead)
+        ((end,),) = self._database.read(self._table.scan, (after, horizon, self._scan_rows))
+        if end is None:
             return None
         epoch, last = self._epoch(after + 1)
-        end = upto if upto is not None else min(end, last)
-        limit = self._budget.rows if upto is None else _ALL
+        end = min(end, last)
+        most, limit = self._budget.rows, min(self._limit, self._budget.rows)
         while True:
-            data, rows, reached, dead = self._build(after, end, limit, give_up=give_up)
-            size = 0 if data is None else len(data)
-            if upto is not None or rows <= 1 or size <= self._budget.bytes:
+            read = self._read(after, end, limit)
+            if read is None and limit > 1:
+                most = limit = limit // options.READ_AHEAD or 1
+                continue
+            chunk = read or self._read_plainly(after, end, limit)
+            fair = min(most, self._fair(chunk.rows, chunk.size))
+            if chunk.rows == limit and fair >= 2 * limit:
+                limit = fair
+                continue
+            if chunk.rows > 1 and chunk.size > self._most_read:
+                most = limit = min(chunk.rows - 1, fair)
+                continue
+            data, dead = self._build(chunk, give_up=give_up)
+            size = _size(data)
+            if chunk.rows <= 1 or size <= self._budget.bytes:
                 break
-            limit = max(1, min(rows - 1, rows * self._budget.bytes // size))
-        complete = upto is not None or rows < limit
-        return Packed(data, rows - len(dead), epoch, end if complete else reached, dead)
+            most = limit = max(1, min(chunk.rows - 1, chunk.rows * self._budget.bytes // size))
+        # So much that the next message is rarely cut short, and rarely read twice.
+        self._limit = min(self._fair(chunk.rows, chunk.size), chunk.rows * self._budget.bytes // max(1, size) + 1)
+        return Packed(data, chunk.rows - len(dead), epoch, end if chunk.rows < limit else chunk.reached, dead)
+
+    def _fair(self, rows: int, size: int) -> int:
+        """Return how many rows like these may be read at once."""
+        return max(1, min(self._budget.rows, rows * self._most_read // size)) if size else self._budget.rows
 
     def _epoch(self, row: int) -> tuple[int, int]:
         """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
@@ -117,32 +156,47 @@ class Packer:
             epoch, last = number, start - 1
         return epoch, last
 
-    def _build(
-        self, after: int, end: int, limit: int, *, give_up: bool
-    ) -> tuple[str | bytes | None, int, int, tuple[tuple[int, list[Any], str], ...]]:
-        """Return data, number of rows read, last id read, dead rows."""
-        formatter = self._formatter
-        separator = formatter.separator if isinstance(formatter, SqlFormatter) else ","
+    def _read(self, after: int, end: int, limit: int) -> _Chunk | None:
+        """Read a chunk as one text; None when that is longer than SQLite or the memory can take."""
+        separator = self._formatter.separator if isinstance(self._formatter, SqlFormatter) else ","
         values = (separator, after, end, *self._params, limit)
-        ((text, count, reached, exact),) = self._database.read(self._text, values, bounded=self._bounded)
+        try:
+            ((text, count, reached, exact),) = self._database.read(self._text, values, bounded=self._bounded)
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, MemoryError) or getattr(cause, "sqlite_errorname", "") == "SQLITE_TOOBIG":
+                return None
+            raise
         if not count:
-            return None, 0, end, ()
+            return _Chunk(None, 0, end, 0, [])
+        return _Chunk(text, count, reached, len(text), []) if exact else self._read_plainly(after, end, limit)
+
+    def _read_plainly(self, after: int, end: int, limit: int) -> _Chunk:
+        values = (after, end, *self._params, limit)
+        rows = self._database.read(self._plain, values, bounded=self._bounded)
+        size = sum(len(value) if isinstance(value, (str, bytes)) else 1 for row in rows for value in row)
+        return _Chunk(None, len(rows), rows[-1][0] if rows else end, size, rows)
+
+    def _build(
+        self, chunk: _Chunk, *, give_up: bool
+    ) -> tuple[str | bytes | None, tuple[tuple[int, list[Any], str], ...]]:
+        """Return the data of a message, and the rows that could not be formatted."""
+        formatter, text = self._formatter, chunk.text
+        if not chunk.rows:
+            return None, ()
         if isinstance(formatter, SqlFormatter):
-            if not exact:
-                rows = self._database.read(self._plain, values[1:], bounded=self._bounded)
-                text = separator.join([formatter.row(row[1:]) for row in rows])
-            return self._head + text + self._tail, count, reached, ()
-        if exact:
-            ids, data = _unzip(json.loads("[" + text + "]", object_hook=_bytes))
-        else:
-            found = self._database.read(self._plain, values[1:], bounded=self._bounded)
-            ids, data = [row[0] for row in found], [list(row[1:]) for row in found]
-        formatted, dead = _format(formatter, ids, data, give_up=give_up)
-        return formatted, count, reached, dead
+            if text is not None:
+                return self._head + formatter.finish(text) + self._tail, ()
+            formatter = partial(formatter.format, self._nodename, self._table.columns)
+        found = chunk.plain if text is None else json.loads("[" + text + "]", object_hook=_bytes)
+        return _format(formatter, [row[0] for row in found], [list(row[1:]) for row in found], give_up=give_up)
 
 
-def _unzip(found: list[list[Any]]) -> tuple[list[int], list[list[Any]]]:
-    return [row[0] for row in found], [row[1] for row in found]
+def _size(data: str | bytes | None) -> int:
+    """Return the bytes that the data will take on its way."""
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode("utf-8", "surrogatepass"))
+    return 0 if data is None else len(data)
 
 
 def _bytes(value: dict[str, str]) -> bytes:
@@ -154,34 +208,42 @@ def _format(
 ) -> tuple[str | bytes | None, tuple[tuple[int, list[Any], str], ...]]:
     """Call the user's function; where it fails, find the rows that it fails for."""
     try:
-        return _checked(function, [list(row) for row in data]), ()
-    except Exception as error:
+        return _checked(function, data), ()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if len(data) == 1 and not give_up:
-            raise FormatError(_reason(error)) from error
-    good, dead, reason = [], [], ""
+            raise FormatError(reason(error)) from error
+    good, dead, why = [], [], ""
     for number, row in zip(ids, data, strict=True):
         try:
-            _checked(function, [list(row)])
-        except Exception as error:  # noqa: BLE001  (as above)
-            reason = _reason(error)
-            dead.append((number, row, reason))
+            _checked(function, [row])
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (SystemExit too: it must not end the stream's thread)
+            why = reason(error)
+            dead.append((number, row, why))
         else:
             good.append(row)
     if not good and not give_up:
-        raise FormatError(reason)
+        raise FormatError(why)
     try:
         return (_checked(function, good) if good else None), tuple(dead)
     except Exception as error:
-        raise FormatError(_reason(error)) from error
+        raise FormatError(reason(error)) from error
 
 
 def _checked(function: Format, data: list[list[Any]]) -> str | bytes:
-    result = function(data)
+    result = function([list(row) for row in data])  # its own copy: it may change it, and fail, and be called again
     if not isinstance(result, (str, bytes)):
         message = f"the formatter must return str or bytes, got {type(result).__name__}"
         raise TypeError(message)
     return result
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def reason(error: BaseException) -> str:
+    """Describe what user code raised; its own ``__str__`` may be broken too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  (as said)
+        return type(error).__name__

@@ -1,23 +1,24 @@
 """``tsstreamer record``: stores each line of a stream of bytes as a row, and loses none that it has read.
 
-A signal interrupts nothing: it is noticed where the loop waits for input, and what the producer still writes while it ends
-is read too, for a moment. Only who insists, with another signal a second later, ends the program at once.
+A signal is noticed where the loop waits for input; what the producer still writes while it ends is read too, for a
+moment.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from tsstreamer import BufferFullError, SqliteDataStreamer, StorageError, TsStreamerError
+from tsstreamer import BufferFullError, SqliteDataStreamer, StorageError
+from tsstreamer._signals import EndSignals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+
+    from tsstreamer import TsStreamerError
 
 _BLOCK_BYTES = 1 << 20
 """Bytes read at once at most. A pipe gives 64 KiB."""
@@ -27,26 +28,25 @@ _PENDING_ROWS = 200_000
 """Lines waiting in memory: half a second of writing. With more, a fast producer would only be held back later."""
 _GRACE_SECONDS = 0.5
 """Time that the producer has after a signal to write its last lines: a terminal's Ctrl-C goes to both programs."""
-_INSIST_SECONDS = 1.0
-"""Signals sooner than this after the first are the first once more: some launchers pass on what the terminal also sends."""
 
 
 def record(path: str, key: str, source: int) -> int:
     r"""Store each line that comes from the file descriptor `source` in the storage's column ``line``; report to stderr.
 
-    The time of a row is when its line was read. The newline is taken off, nothing else; bytes that are not UTF-8 are stored
-    as ``\xff``. Call it in the main thread: it handles SIGINT, SIGTERM and SIGHUP.
+    The time of a row is when its line was read. The newline is taken off, nothing else; bytes that are not UTF-8 are
+    stored as ``\xff``. Call it in the main thread: it handles SIGINT, SIGTERM and SIGHUP.
 
     Returns:
         0 at the end of input, 128 + n after signal n, 1 if reading failed or lines that were read could not be stored.
 
     Raises:
-        TsStreamerError, ValueError: The database cannot be opened, the storage has other columns, or cannot have that name.
+        TsStreamerError, ValueError: The database cannot be opened, the storage has other columns, or cannot have that
+            name.
     """
     begun = time.monotonic()
     taken = 0
     problems = []
-    with _Signals() as signals, SqliteDataStreamer(path, maxPending=_PENDING_ROWS, onError=_on_error) as streamer:
+    with EndSignals() as signals, SqliteDataStreamer(path, maxPending=_PENDING_ROWS, onError=_on_error) as streamer:
         streamer.addStorage(key, ["line"], ["VARCHAR"])
         try:
             for lines in _blocks(source, signals):
@@ -67,7 +67,7 @@ def record(path: str, key: str, source: int) -> int:
         _say(problem)
     if problems:
         return 1
-    return 128 + signals.number if signals.number else 0
+    return signals.status()
 
 
 def _store(streamer: SqliteDataStreamer, key: str, lines: list[str]) -> None:
@@ -81,16 +81,18 @@ def _store(streamer: SqliteDataStreamer, key: str, lines: list[str]) -> None:
                 _say(f"{error}; the input waits until there is room")
 
 
-def _blocks(source: int, signals: _Signals) -> Iterator[list[str]]:
+def _blocks(source: int, signals: EndSignals) -> Iterator[list[str]]:
     """Yield the lines of each block that was read, until the input or the grace after a signal ends."""
     parts: list[bytes] = []
     size = 0
     while True:
-        left = signals.seconds_left()
-        watched = [source, signals] if left is None else [source]
-        ready, _, _ = select.select(watched, [], [], left)
-        if left is not None and not (left and ready):
-            break
+        if not signals.number:
+            ready = select.select([source, signals], [], [])[0]
+        else:
+            left = signals.since + _GRACE_SECONDS - time.monotonic()
+            ready = select.select([source], [], [], left)[0] if left > 0 else []
+            if not ready:
+                break
         if source not in ready:
             continue
         block = os.read(source, _BLOCK_BYTES)
@@ -111,49 +113,6 @@ def _blocks(source: int, signals: _Signals) -> Iterator[list[str]]:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
-
-
-class _Signals:
-    """Turns the signals that end a program into something to wait for, beside the input."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._first = 0.0
-        self._handlers = {
-            number: signal.getsignal(number)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is not signal.SIG_IGN  # nohup, or a shell's background job
-        }
-
-    def __enter__(self) -> Self:
-        self._wakes, self._wakened = os.pipe()
-        os.set_blocking(self._wakened, False)
-        self._wakeup_fd = signal.set_wakeup_fd(self._wakened, warn_on_full_buffer=False)
-        for number in self._handlers:
-            signal.signal(number, self._catch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_fd)
-        os.close(self._wakes)
-        os.close(self._wakened)
-
-    def fileno(self) -> int:
-        return self._wakes
-
-    def seconds_left(self) -> float | None:
-        """Return what is left of the grace, None before the first signal."""
-        return max(0.0, self._first + _GRACE_SECONDS - time.monotonic()) if self.number else None
-
-    def _catch(self, number: int, _: FrameType | None) -> None:
-        now = time.monotonic()
-        if not self.number:
-            self._first, self.number = now, number
-        elif now > self._first + _INSIST_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
 
 
 def _on_error(error: TsStreamerError | None) -> None:

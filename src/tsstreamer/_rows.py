@@ -82,7 +82,8 @@ def normalise(table: Table, row: Row) -> Row:
     if not isinstance(time, (int, float)):
         message = f"storage {table.key!r}: the timestamp must be a number of seconds, got {row[0]!r}"
         raise TypeError(message)
-    time = float(time)
+    if isinstance(time, int):
+        time = float(time) if abs(time) < _INT_LIMIT else math.inf
     if not math.isfinite(time):
         message = f"storage {table.key!r}: the timestamp must be finite, got {row[0]!r}"
         raise ValueError(message)

@@ -30,25 +30,26 @@ class Runner:
         self._before = before
         self._wake = threading.Event()
         self._end_at: float | None = None
-        sender.rewind()
-        sender.wake = self._wake.set
         self._thread = threading.Thread(target=self._run, name=f"tsstreamer-stream-{sender.spec.name}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         sender = self._sender
+        with sender.lock:  # a `doUpdates` that is still sending would leave its own clock behind
+            sender.rewind()
+            sender.wake = self._wake.set
         while not sender.stopped.is_set():
             ending = self._end_at is not None
             self._wake.clear()
             now = monotonic()
             with sender.lock:
-                if ending or sender.due(now):
+                if sender.due(now) or ending:
                     self._before()
-                    sender.step(now, self._messenger, time.time())
+                    sender.step(now, self._messenger, time.time(), last=ending)
                 due = sender.next_due()
             if self._end_at is None:
                 self._wake.wait(min(max(0.0, due - monotonic()), threading.TIMEOUT_MAX))
-            elif ending and not sender.unfinished():
+            elif ending and (not sender.unfinished() or monotonic() >= self._end_at):
                 return
             elif ending and due > now and not self._wake.wait(max(0.0, self._end_at - monotonic())):
                 return  # futures were outstanding, and the time is up

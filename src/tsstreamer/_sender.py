@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
 from tsstreamer import _sql
-from tsstreamer._packing import FormatError
+from tsstreamer._packing import FormatError, reason
 from tsstreamer.errors import FilterError, MessengerError, StorageError, TsStreamerError
 from tsstreamer.model import Message, StreamStats
 
@@ -89,9 +89,13 @@ class Sender:
         self._position = self._stored = self._scanned = self._stored_scanned = self._sequence = 0
         self._stored_plan: list[tuple[int, int, float]] = []
         self._letters: list[tuple[str, str | None, int | None, float, str, list[Any]]] = []
+        self._file = ("", 0)  # identity and epoch of the database that the position belongs to
+        self._horizon = 0  # newest id when the stream was last due; later rows wait for the next period
+        self._saved_at = monotonic()
         self._due = -math.inf
         self._last_now = -math.inf
         self._retry_at = -math.inf
+        self._failing_since = 0.0
         self._failures = self._format_failures = 0
         self._error: TsStreamerError | None = None
         self._state, self._since, self._last_error = "waiting", time.time(), ""
@@ -125,10 +129,12 @@ class Sender:
         return row
 
     def _load(self, row: tuple[Any, ...]) -> None:
+        self._file = (self._database.dbid, self._database.epoch)
         _, self._position, self._scanned, self._sequence, plan, _ = row
         self._stored, self._stored_scanned = self._position, self._scanned
         self._stored_plan = [(number, upto, timestamp) for number, upto, timestamp in json.loads(plan)]
-        self._planned = deque(self._stored_plan)
+        # Retention may have moved the position into a message, or past it.
+        self._planned = deque(entry for entry in self._stored_plan if entry[1] > self._position)
         self._out.clear()
 
     def forget(self) -> None:
@@ -139,20 +145,29 @@ class Sender:
     # --- when ---
 
     def due(self, now: float) -> bool:
-        """Say whether there is something to do at `now`; a clock that went back makes the stream due."""
+        """Say whether there is something to do at `now`; a clock that went back keeps the time that was left."""
         if self._state == "stopped":
             return False
         if now < self._last_now:
-            self._due = min(self._due, now)
-            self._retry_at = min(self._retry_at, now)
+            self._due += now - self._last_now
+            self._retry_at += now - self._last_now
         self._last_now = now
         if now < self._retry_at:
             return False
-        return now >= self._due or any(item.future is not None and item.future.done() for item in self._out)
+        return now >= self._due or any(item.future is not None and self._decided(item) for item in self._out)
 
-    def next_due(self) -> float:
-        """Return the time, on the clock of `due`, at which there is something to do next."""
-        return math.inf if self._state == "stopped" else max(self._due, self._retry_at)
+    def next_due(self, poll: float = math.inf) -> float:
+        """Return the time, on the clock of `due`, at which there is something to do next.
+
+        While futures are outstanding, that is at most `poll` seconds after the last `due`: nobody else looks at them.
+        """
+        if self._state == "stopped" or self.stopped.is_set():
+            return math.inf
+        due = max(self._due, self._retry_at)
+        sent = [item.sent_at for item in self._out.copy() if item.future is not None]
+        if sent and self._retry_at <= self._last_now:
+            due = min(due, self._last_now + max(0.0, min(poll, sent[0] + self.spec.ack_timeout - monotonic())))
+        return due
 
     def unfinished(self) -> bool:
         """Say whether a further step now, or a future, could still move the position."""
@@ -164,20 +179,26 @@ class Sender:
 
     # --- the step ---
 
-    def step(self, now: float, messenger: Messenger, timestamp: float) -> None:
-        """Send what may be sent now; never raises but for KeyboardInterrupt. The caller holds `lock`."""
+    def step(self, now: float, messenger: Messenger, timestamp: float, *, last: bool = False) -> None:
+        """Send what may be sent now, with `last` up to the newest row; and only KeyboardInterrupt gets out.
+
+        The caller holds `lock` and has asked `due`.
+        """
         self._enter("sending")
+        began = monotonic()
         try:
+            if last or now >= self._due:
+                ((self._horizon,),) = self._database.read(self.spec.table.last_id)
             more = self._send_all(messenger, timestamp)
-        except Exception as error:  # noqa: BLE001  (whatever it is, the stream shows it and tries again)
-            self._fail(now, error)
-        except BaseException:
-            self._enter("waiting")
-            raise
+        except BaseException as error:
+            # Ctrl-C comes to the main thread only; whatever else user code raises must not end the thread of a stream.
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                self._enter("waiting")
+                raise
+            self._fail(now + (monotonic() - began), error)
         else:
-            if self._error is not None:
-                self._stop(self._error)
-                return
+            if not self._out:
+                self._failures = 0
             self._schedule(now, more=more)
             self._enter("waiting")
 
@@ -196,31 +217,32 @@ class Sender:
 
     def _send_all(self, messenger: Messenger, timestamp: float) -> bool:
         """Go on until nothing is left, the window is full or the pass has had its share; True if more could follow."""
+        if self._file != (self._database.dbid, self._database.epoch):
+            # The file is another one: so is the stream, and the database's identity in the messages says so.
+            self._load(self._writer.run(lambda database: self._claim(database, None)))
+        try:
+            return self._pass(messenger, timestamp)
+        except MessengerError:
+            self._retire()
+            self._save()  # those before the failed one were accepted
+            raise
+
+    def _pass(self, messenger: Messenger, timestamp: float) -> bool:
         sent = scans = 0
         while not self.stopped.is_set():
             self._collect()
             exhausted = self._fill(timestamp)
             scans += 1
             ready = [item for item in self._out if item.future is None and not item.accepted]
-            if not ready:
-                self._save()
-                if self._out:
-                    return False
-                if exhausted:
-                    return False
-                if scans >= options.PASS_SCANS:
-                    return True
-                continue
             self._save()  # the boundaries first
+            if not ready:
+                if self._out or exhausted or scans >= options.PASS_SCANS:
+                    return not (self._out or exhausted)
+                continue
             for item in ready:
                 if self.stopped.is_set():
                     return False
-                try:
-                    self._hand_over(item, messenger)
-                except MessengerError:
-                    self._collect()
-                    self._save()  # those before it were accepted
-                    raise
+                self._hand_over(item, messenger)
                 sent += 1
             if sent >= options.PASS_MESSAGES:
                 self._collect()
@@ -234,10 +256,11 @@ class Sender:
             plan = self._planned[0] if self._planned else None
             after = self._out[-1].message.upto if self._out else self._position
             look = max(after, self._scanned) if plan is None else after
+            if plan is None and look >= self._horizon:
+                return True
+            give_up = self._format_failures >= options.FORMAT_TRIES
             try:
-                packed = self._packer.pack(
-                    look, plan and plan[1], give_up=self._format_failures >= options.FORMAT_TRIES
-                )
+                packed = self._packer.pack(look, plan and plan[1], horizon=self._horizon, give_up=give_up)
             except (FormatError, TsStreamerError):
                 if self._out:
                     return False  # what is built goes first; then the error comes again
@@ -272,7 +295,7 @@ class Sender:
             timestamp=timestamp,
             stream=spec.name,
             storage=spec.table.key,
-            dbid=self._database.dbid,
+            dbid=self._file[0],
             epoch=packed.epoch,
             after=after,
             upto=packed.upto,
@@ -284,7 +307,7 @@ class Sender:
             result = messenger.send(item.message)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit too: a messenger must not end the thread of its stream
+        except BaseException as error:
             raise _refused(item.message, error) from error
         if isinstance(result, Future):
             item.future, item.sent_at = result, monotonic()
@@ -299,25 +322,32 @@ class Sender:
         else:
             item.accepted = True
 
+    def _decided(self, item: _Outgoing) -> bool:
+        """Say whether a message that was handed over is accepted, refused, or out of time."""
+        future = item.future
+        return item.accepted or future is None or future.done() or monotonic() - item.sent_at >= self.spec.ack_timeout
+
     def _collect(self) -> None:
         """Take the results of futures in order; what comes after a failure is sent again with it: the order holds."""
         for item in self._out:
+            future = item.future
             if item.accepted:
                 continue
-            future = item.future
-            if future is None:
+            if future is None or not self._decided(item):
                 break
+            if future.done() and not future.cancelled() and future.exception() is None:
+                item.accepted = True
+                continue
+            self._resend(item)
             if not future.done():
-                if monotonic() - item.sent_at < self.spec.ack_timeout:
-                    break
                 message = f"message {item.message.sequence} was not acknowledged within {self.spec.ack_timeout} s"
-                self._resend()
                 raise MessengerError(message)
-            if future.cancelled() or future.exception() is not None:
-                error = None if future.cancelled() else future.exception()
-                self._resend()
-                raise _refused(item.message, error) from error
-            item.accepted = True
+            error = None if future.cancelled() else future.exception()
+            raise _refused(item.message, error) from error
+        self._retire()
+
+    def _retire(self) -> None:
+        """Move over the accepted messages, up to the first that is not."""
         while self._out and self._out[0].accepted:
             message = self._out.popleft().message
             self._position, self._sequence = message.upto, message.sequence
@@ -325,116 +355,114 @@ class Sender:
             self._sent_messages += 1
             self._failures = 0
 
-    def _resend(self) -> None:
+    def _resend(self, failed: _Outgoing) -> None:
         for item in self._out:
-            if not item.accepted:
-                item.future = None
+            if item.message.upto >= failed.message.upto:
+                item.future, item.accepted = None, False
 
     # --- the position ---
 
     def _save(self) -> None:
         """Bring position and boundaries into the database, if they changed."""
         plan = [(item.message.sequence, item.message.upto, item.message.timestamp) for item in self._out]
-        far = self._scanned - self._stored_scanned >= options.SCAN_ROWS
-        if (
-            self._position == self._stored
-            and plan + list(self._planned) == self._stored_plan
-            and not self._letters
-            and not far
-        ):
-            return
         plan += self._planned
-        values = (
-            self._position,
-            self._scanned,
-            self._sequence,
-            json.dumps(plan),
-            self.spec.name,
-            self._owner,
-            self._stored,
-        )
+        # Retention may delete what was scanned: never rows of a message that is not accepted yet.
+        scanned = self._position if plan else max(self._position, self._scanned)
+        late = monotonic() - self._saved_at >= options.SCANNED_SECONDS
+        far = scanned - self._stored_scanned >= (1 if late else options.SCAN_ROWS)
+        if self._position == self._stored and plan == self._stored_plan and not self._letters and not far:
+            return
+        place = (self._position, scanned, self._sequence, json.dumps(plan), self.spec.name, self._owner, self._stored)
         letters = list(self._letters)
 
         def move(database: Database) -> tuple[int, list[Any]]:
-            moved = database.execute(_sql.MOVE_STREAM, values)
+            moved = database.execute(_sql.MOVE_STREAM, place)
             if moved and letters:
-                database.bury(letters)
+                # A message that is repeated after a restart finds its bad rows again.
+                known = database.query(_sql.KNOWN_DEAD, (self.spec.table.key, self.spec.name))
+                database.bury([letter for letter in letters if letter[2:4] not in known])
             return moved, [] if moved else database.query(_sql.GET_STREAM, (self.spec.name,))
 
         if self._writer.state == "degraded":
             raise StorageError(self._writer.reason)  # it is retrying; do not wait with it
         moved, found = self._writer.run(move, options.SAVE_SECONDS)
         if moved:
-            self._stored, self._stored_scanned, self._stored_plan = self._position, self._scanned, plan
+            self._stored, self._stored_scanned, self._stored_plan = self._position, scanned, plan
+            self._saved_at = monotonic()
             del self._letters[: len(letters)]
-        elif self.stopped.is_set():
-            return
-        elif not found:
-            # The file is a new one: so is the stream, and the database's identity in the messages says so.
-            self._load(self._writer.run(lambda database: self._claim(database, None)))
-            message = "the database was replaced: beginning again with its first row"
-            raise MessengerError(message)
-        elif found[0][5] == self._owner:
-            self._load(found[0])  # retention deleted rows that were not sent, and moved the position past them
-            message = "rows were deleted before they were sent"
-            raise MessengerError(message)
-        else:
-            message = f"stream {self.spec.name!r} was taken over by another sender"
+        elif not self.stopped.is_set():
+            self._misplaced(found[0] if found else None)
+
+    def _misplaced(self, found: tuple[Any, ...] | None) -> None:
+        """Find out who moved the position, and go on from there if that is right."""
+        if self._file != (self._database.dbid, self._database.epoch):
+            message = "the database was replaced: beginning again with what is in it"
+            raise MessengerError(message)  # and the next step takes the stream over there
+        if found is None or found[5] != self._owner:
+            what = "stopped" if found is None else "taken over"
+            message = f"stream {self.spec.name!r} was {what} by another sender"
             self._error = MessengerError(message)
             raise self._error
+        if self._stored < found[1] <= self._position:
+            # Retention came no further than what was accepted; or a save that Ctrl-C interrupted was done all the same.
+            self._stored = found[1]
+            self._save()
+            return
+        self._load(found)
+        message = f"rows were deleted before they were sent: going on after id {self._position}"
+        raise MessengerError(message)
 
     # --- state ---
 
-    def _fail(self, now: float, error: Exception) -> None:
+    def _fail(self, now: float, error: BaseException) -> None:
+        self._last_error = str(error) if isinstance(error, (TsStreamerError, FormatError)) else reason(error)
+        if self._error is not None or isinstance(error, FilterError):
+            self._out.clear()
+            self._enter("stopped")
+            return
         if isinstance(error, FormatError):
             self._format_failures += 1
-        if self._error is not None or isinstance(error, FilterError):
-            self._stop(self._error or error)
-            return
-        self._last_error = str(error)
+        if not self._failures:
+            self._failing_since = time.time()
         delay = min(options.BACKOFF_LAST, options.BACKOFF_FIRST * 2 ** min(self._failures, 30))
         self._failures += 1
         self._retry_at = now + delay * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
         self._due = min(self._due, self._retry_at)
         self._enter("backing off")
 
-    def _stop(self, error: Exception) -> None:
-        self._last_error = str(error)
-        self._enter("stopped")
-
     def _enter(self, state: str) -> None:
         if state != self._state:
-            self._state, self._since = state, time.time()
+            # A try in between does not end a back-off.
+            self._state, self._since = state, self._failing_since if state == "backing off" else time.time()
+
+    def _done(self) -> int:
+        """Return the id up to which nothing is left to send."""
+        return self._position if self._out or self._planned else max(self._position, self._scanned)
 
     def unsent(self) -> int:
-        """Return the committed ids after the position; -1 where the file cannot be read any more."""
-        try:
-            ((newest,),) = self._database.read(self.spec.table.last_id)
-        except StorageError:
-            return -1
-        return max(0, int(newest) - max(self._position, self._scanned if not self._out else 0))
+        """Return the committed ids that are still to be sent, or to be looked at."""
+        ((newest,),) = self._database.read(self.spec.table.last_id)
+        return max(0, int(newest) - self._done())
 
     def stats(self) -> StreamStats:
         """Return a snapshot; reads the database."""
-        position = self._position
-        times = self._database.read(self.spec.table.oldest_time, (position,))
-        late = self.unsent()
-        oldest = times[0][0] if times and late else None
+        times = self._database.read(self.spec.table.oldest_time, (self._done(),))
+        oldest = times[0][0] if times else None
         return StreamStats(
             storage=self.spec.table.key,
             state=self._state,
             since=self._since,
             lastError=self._last_error,
-            position=position,
+            position=self._position,
             sentRows=self._sent_rows,
             sentMessages=self._sent_messages,
-            inFlight=sum(item.future is not None for item in self._out),
+            inFlight=sum(item.future is not None and not item.future.done() for item in self._out.copy()),
             deadRows=self._dead_rows,
-            lagRows=late,
+            lagRows=self.unsent(),
             lagSeconds=max(0.0, time.time() - oldest) if isinstance(oldest, float) else 0.0,
         )
 
 
 def _refused(message: Message, error: BaseException | None) -> MessengerError:
-    what = "its future was cancelled" if error is None else f"{type(error).__name__}: {error}"
+    what = "its future was cancelled" if error is None else reason(error)
     return MessengerError(f"message {message.sequence} of stream {message.stream!r} was not accepted: {what}")

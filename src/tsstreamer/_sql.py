@@ -51,8 +51,9 @@ MOVE_STREAM = """UPDATE tsstreamer_streams SET position = ?, scanned = ?, sequen
     WHERE name = ? AND owner = ? AND position = ?"""
 DROP_STREAM = "DELETE FROM tsstreamer_streams WHERE name = ? AND owner = ?"
 SKIP_STREAMS = """UPDATE tsstreamer_streams
-    SET position = max(position, :upto), scanned = max(scanned, :upto), inflight = '[]'
+    SET position = max(position, :upto), scanned = max(scanned, :upto)
     WHERE storage = :key AND position < :upto"""
+KNOWN_DEAD = "SELECT rowid_, time FROM tsstreamer_dead WHERE storage = ? AND stream = ?"
 UNSENT = "SELECT min(scanned) FROM tsstreamer_streams WHERE storage = ?"
 
 _CONSTRAINTS = frozenset({

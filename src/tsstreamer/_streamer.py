@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 import threading
 import warnings
 from collections import Counter
@@ -57,6 +58,7 @@ class SqliteDataStreamer:
         1
     """
 
+    _database: Database
     _writer: Writer | None = None
 
     def __init__(
@@ -100,7 +102,7 @@ class SqliteDataStreamer:
             raise ValueError(_complaint("synchronous", f"one of {', '.join(options.SYNCHRONOUS)}", synchronous))
         if onError is not None and not callable(onError):
             raise TypeError(_complaint("onError", "callable", onError))
-        name = os.fspath(sqlitename)
+        name = os.fspath(sqlitename) if isinstance(sqlitename, (str, os.PathLike)) else None
         if not isinstance(name, str) or not name:
             raise TypeError(_complaint("sqlitename", "a path or ':memory:'", sqlitename))
         interval = _number("flushInterval", flushInterval, least=0.0)
@@ -337,15 +339,20 @@ class SqliteDataStreamer:
             message = "startUpdates is running: it sends by itself, stop it with stopUpdates first"
             raise TsStreamerError(message)
         writer.flush(None, patient=False)
+        busy = set()
         for sender in list(self._senders.values()):
-            # A stream that another thread is sending is in good hands.
-            if sender.lock.acquire(blocking=False):
-                try:
-                    if sender.due(now):
-                        sender.step(now, messenger, now)
-                finally:
-                    sender.lock.release()
-        return min((sender.next_due() for sender in list(self._senders.values())), default=math.inf)
+            # A stream that another thread is sending, or this one further up, is in good hands.
+            if not sender.lock.acquire(blocking=False):
+                busy.add(sender)
+                continue
+            try:
+                if sender.due(now):
+                    sender.step(now, messenger, now)
+            finally:
+                sender.lock.release()
+        senders = list(self._senders.values())
+        times = (now + each.spec.period if each in busy else each.next_due(options.ACK_POLL) for each in senders)
+        return max(now, min(times, default=math.inf))
 
     def stopStream(self, name: str) -> Any:  # noqa: ANN401  (the user's own object)
         """Stop a stream and forget its position; return its `userdata`.
@@ -531,7 +538,7 @@ class SqliteDataStreamer:
         if isinstance(formatter, SqlFormatter):
             return formatter, formatter.contenttype
         wanted = "f(data, userdata) or f(self, data, userdata)"
-        if not callable(formatter) or inspect.isclass(formatter):
+        if not callable(formatter) or inspect.isclass(formatter) or inspect.iscoroutinefunction(formatter):
             raise TypeError(_complaint("formatter", wanted, formatter))
         try:
             signature = inspect.signature(formatter)
@@ -609,14 +616,14 @@ def _node_name(nodename: str | None) -> str:
         return os.uname().nodename
     if not isinstance(nodename, str):
         raise TypeError(_complaint("nodename", "a str", nodename))
-    check_destinations(nodename, "", None, None, None)
+    check_destinations(nodename, "-", None, None, None)
     return nodename
 
 
 def _number(what: str, value: object, *, least: float = -math.inf, above: float = -math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(_complaint(what, "a number", value))
-    if not math.isfinite(value):
+    if not -sys.float_info.max <= value <= sys.float_info.max:
         raise ValueError(_complaint(what, "finite", value))
     if value <= above:
         raise ValueError(_complaint(what, "positive" if above == 0 else f"above {above}", value))

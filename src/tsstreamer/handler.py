@@ -1,7 +1,8 @@
 """The logging agent: a `logging.Handler` that stores records as rows of a storage.
 
-Emitting a record formats it, stores it with one `storeData`, and returns: threads that log do not wait for each other, for a
-file, or for SQLite. What cannot be stored goes to `logging.Handler.handleError`, never into the program that logs.
+Emitting a record formats it, stores it with one `storeData`, and returns: threads that log do not wait for each other,
+for a file, or for SQLite. What cannot be stored goes to `logging.Handler.handleError`, never into the program that
+logs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tsstreamer._streamer import SqliteDataStreamer
-from tsstreamer.errors import TsStreamerError
+from tsstreamer.errors import StreamerClosedError, TsStreamerError
 
 if TYPE_CHECKING:
     import os
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["SqliteLogHandler"]
 
 _NESTING = 3
-"""Records of one thread that may be in the making at once: a signal handler or a finalizer may log while a record is being
+"""Records of one thread that may be in the making at once: a signal handler or a finalizer may log while a record is
+being
 formatted. More than this is a record whose own text logs, which would never end."""
 
-_FLUSH_SECONDS = 30.0
-"""Bound of `flush`: `logging.shutdown` calls it at exit, which must not hang on a database that somebody else keeps locked."""
+_END_SECONDS = 30.0
+"""Bound of `flush` and `close`, which `logging.shutdown` calls at exit: a locked database must not keep a program alive."""
 
 _tracebacks = logging.Formatter()
 
@@ -32,12 +34,12 @@ _tracebacks = logging.Formatter()
 class SqliteLogHandler(logging.Handler):
     """Stores log records in seven columns: name, thread, level, filename, fileno, msg, exception.
 
-    ``msg`` is the message with its arguments filled in; ``exception`` is the text of the traceback, followed by that of the
-    stack when the record was made with ``stack_info``, or NULL. A formatter set on the handler changes only how these two
-    texts of ``exception`` look. The time of a row is the time of its record.
+    ``msg`` is the message with its arguments filled in; ``exception`` is the text of the traceback, followed by that of
+    the stack when the record was made with ``stack_info``, or NULL. A formatter set on the handler changes only how
+    these two texts of ``exception`` look. The time of a row is the time of its record.
 
-    With a path, the handler opens a streamer of its own and closes it in `close`. With ``streamer=``, it adds its storage to
-    that one and leaves it open. Either way `streamer` is there to stream from::
+    With a path, the handler opens a streamer of its own and closes it in `close`. With ``streamer=``, it adds its
+    storage to that one and leaves it open. Either way `streamer` is there to stream from::
 
         handler = SqliteLogHandler("app.db", "applog")
         logging.getLogger().addHandler(handler)
@@ -113,7 +115,7 @@ class SqliteLogHandler(logging.Handler):
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Store the record; every failure but `RecursionError` goes to `handleError`, as in the handlers of the stdlib."""
+        """Store the record; failures go to `handleError`, all but `RecursionError`, as in the handlers of the stdlib."""
         if record.name == "tsstreamer" or record.name.startswith("tsstreamer."):
             return
         local = self._local
@@ -152,17 +154,25 @@ class SqliteLogHandler(logging.Handler):
         return "\n".join(filter(None, (text, stack)))
 
     def flush(self) -> None:
-        """Wait until every record emitted before is committed, at most 30 s; does nothing after the streamer was closed."""
-        with contextlib.suppress(TsStreamerError):
-            self.streamer.flush(_FLUSH_SECONDS)
+        """Wait until every record emitted before is committed, at most 30 s; a closed streamer has nothing to wait for."""
+        with contextlib.suppress(StreamerClosedError):
+            self.streamer.flush(_END_SECONDS)
 
     def close(self) -> None:
-        """Commit what was emitted, and close the streamer if it is the handler's own; may be called again."""
-        self.flush()
-        if self._owned:
-            with contextlib.suppress(TsStreamerError):
-                self.streamer.close()
-        super().close()
+        """Commit what was emitted, and close the streamer if it is the handler's own; may be called again.
+
+        Raises:
+            StorageError: The handler's own streamer could not commit all records within 30 s; the text has their
+                number.
+        """
+        try:
+            with contextlib.suppress(StreamerClosedError):
+                if self._owned:
+                    self.streamer.close(_END_SECONDS)
+                else:
+                    self.streamer.flush(_END_SECONDS)
+        finally:
+            super().close()
 
 
 def _refuse(record: logging.LogRecord) -> None:
@@ -171,7 +181,7 @@ def _refuse(record: logging.LogRecord) -> None:
 
 
 def _storable(text: str | None) -> str | None:
-    r"""Return `text` with lone surrogates, which UTF-8 cannot hold, written as ``\udcff``: better an odd line than none."""
+    r"""Return `text` with lone surrogates, which UTF-8 cannot hold, written as ``\udcff``: better odd than lost."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -22,12 +22,13 @@ __all__ = ["CallMessenger", "StreamMessenger"]
 class StreamMessenger:
     """Writes the data of each message to a text stream and flushes it.
 
-    YAML becomes a document of its own, between ``---`` and ``...``: ``yaml.safe_load_all`` reads the whole stream, and a
-    reader at the end of a pipe knows at once that a document is complete. Other data is written as it is, with a newline at
-    its end if it has none. Only the data is written; a receiver that has to drop repeats needs the whole message.
+    YAML becomes a document of its own, between ``---`` and ``...``: ``yaml.safe_load_all`` reads the whole stream, and
+    a reader at the end of a pipe knows at once that a document is complete. Other data is written as it is, with a
+    newline at its end if it has none. Only the data is written; a receiver that has to drop repeats needs the whole
+    message.
 
-    Any thread may call `send`; documents of several streams come one after the other. The stream stays open: it belongs to
-    the caller.
+    Any thread may call `send`; documents of several streams come one after the other. The stream stays open: it belongs
+    to the caller.
 
     Args:
         stream: Where to write, open for text, such as `sys.stdout`.
@@ -47,7 +48,8 @@ class StreamMessenger:
         """Write the message's data; it was accepted when this returns.
 
         Raises:
-            MessengerError: The stream is closed, refused the text or could not be flushed, or the data is bytes that are not UTF-8.
+            MessengerError: The stream is closed, refused the text or could not be flushed, or the data is bytes that
+                are not UTF-8.
         """
         try:
             text = message.data if isinstance(message.data, str) else message.data.decode("utf-8")
@@ -68,8 +70,8 @@ class StreamMessenger:
 class CallMessenger:
     """Hands each message to a function.
 
-    What the function returns is what the streamer sees: a `concurrent.futures.Future` is waited for, anything else means
-    accepted, an exception means not accepted. It may be called from several threads at once, one for each stream.
+    What the function returns is what the streamer sees: a `concurrent.futures.Future` is waited for, anything else
+    means accepted, an exception means not accepted. It may be called from several threads at once, one for each stream.
 
     Args:
         function: Called with the message.
