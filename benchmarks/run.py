@@ -71,6 +71,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--smoke", action="store_true", help="only see that each benchmark runs; the figures mean nothing"
     )
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="run this one only (may be repeated)")
+    parser.add_argument(
+        "--tries", type=int, default=1, help="measure up to so many times while other processes are busy (default: 1)"
+    )
     parser.add_argument("--repeat", type=int, help="repetitions of every case, instead of those of the mode")
     parser.add_argument(
         "--folder", default=tempfile.gettempdir(), help="where the databases are made (default: %(default)s)"
@@ -82,6 +85,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _print_facts(mode: Mode, facts: dict[str, str]) -> None:
     print(f"tsstreamer benchmarks, {mode} mode" + (": the figures mean nothing" if mode == "smoke" else ""))
     print("\n".join(table(["machine", ""], [[name, value] for name, value in facts.items()], right=False)))
+    print("\n".join(["", *table(["subject", ""], [[s.label, s.settings] for s in SUBJECTS.values()], right=False)]))
 
 
 def _run(benchmark: Benchmark, mode: Mode, options: argparse.Namespace) -> tuple[Results, int]:
@@ -157,12 +161,13 @@ def _print_summary(mode: Mode, verdicts: Sequence[Verdict], seconds: float, cras
                 f"{sign} {number(verdict.asked)}{verdict.unit}",
                 f"{number(verdict.aim)}{verdict.unit}",
                 "-" if math.isnan(verdict.measured) else f"{number(verdict.measured)}{verdict.unit}",
-                verdict.mark,
+                "ran" if mode == "smoke" and verdict.mark != "-" else verdict.mark,
             ]
         )
     print(f"\n== Summary ({mode} mode, {seconds:.0f} s, {crashes} crashed)")
     print("\n".join(table([" #  question", "asked", "aim", "measured", ""], lines)))
-    print("aim: aim reached; met: what is asked is reached; BELOW: it is not; -: not measured. Nothing here gates.")
+    if mode != "smoke":
+        print("aim: aim reached; met: what is asked is reached; BELOW: it is not; -: not measured. Nothing here gates.")
 
 
 def _write(output: Path, mode: Mode, facts: dict[str, str], done: dict[str, Results]) -> None:

@@ -23,7 +23,7 @@ NEW_ROWS = 1000
 WINDOWS = 3
 UPDATES = 15
 PERIOD = 1.0
-PARTS = (0.05, 0.1, 0.25, 0.5, 1.0)
+PARTS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Sizes at which is measured, as parts of the full size; the first is 1 million of 20."""
 
 FULL = 20_000_000

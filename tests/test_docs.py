@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,18 +43,16 @@ class Example:
 
 def examples_of(page: str, name: str) -> list[Example]:
     """Find the programs of a page; blank lines in front keep the line numbers of tracebacks those of the page."""
-    fences = list(_FENCE.finditer(page))
-    following = [(fence[1], fence[2]) for fence in fences[1:]] + [("", "")]
     examples: list[Example] = []
     source = shown = ""
-    for fence, (kind, text) in zip(fences, following, strict=True):
-        if fence[1] != "python":
+    for fence, following in pairwise([*_FENCE.finditer(page), None]):
+        if not fence or fence[1] != "python":
             continue
         if not page[: fence.start()].rstrip().endswith(GOES_ON):
             source = shown = ""
         first_line = page.count("\n", 0, fence.start()) + 1
         source += "\n" * (first_line - source.count("\n")) + fence[2]
-        shown += text if kind == "text" else ""
+        shown += following[2] if following and following[1] == "text" else ""
         examples.append(Example(f"{name}:{first_line}", source, shown))
     return examples
 
@@ -114,7 +113,7 @@ def test_code_in_the_pages_runs(program: Example, tmp_path: Path) -> None:
     result = run_python(program.source, cwd=tmp_path)
     assert (0, "") == (result.returncode, result.stderr)
     if not doctest.OutputChecker().check_output(program.output, result.stdout, doctest.ELLIPSIS):
-        assert program.output == result.stdout
+        assert program.output == result.stdout, result.stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

@@ -75,7 +75,7 @@ FIELDS = {
 }
 
 
-def signature_of(method: Any) -> str:  # noqa: ANN401  (anything callable)
+def signature_of(method: Any) -> str:
     """Show the parameters of a method without self and annotations."""
     _, *parameters = inspect.signature(method).parameters.values()
     return str(inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters]))

@@ -48,12 +48,13 @@ def _describe_storage(
     if count:
         yield f"  time {show_time(earliest)} to {show_time(latest)}"
     yield f"  columns {show(columns)}"
-    ledger = [f"{reason} {rows:,}" for reason, rows in _ledger(database, key).items()]
+    ledger = [f"{reason} {number:,}" for reason, number in _ledger(database, key).items()]
     yield f"  ledger {', '.join(ledger) or 'empty'}"
-    bounds = [f"{max_age:g} s"] * (max_age is not None) + [f"{max_rows:,} rows"] * (max_rows is not None)
-    if bounds:
+    age = "" if max_age is None else f"{max_age:g} s"
+    rows = "" if max_rows is None else f"{max_rows:,} rows"
+    if age or rows:
         unsent = "and what a stream has still to send" if keep_unsent else "sent or not"
-        yield f"  keeps at most {' and '.join(bounds)}, {unsent}"
+        yield f"  keeps at most {' and '.join(filter(None, (age, rows)))}, {unsent}"
 
 
 def _ledger(database: Database, key: str) -> dict[str, int]:

@@ -43,9 +43,9 @@ _CLIENTS = 2
 _CONNECTIONS = 4
 """For each client process: enough to keep two processors busy, and no more threads in the server than that."""
 _END_SECONDS = 15.0
-"""What another process may take to end before it is killed: longer than the clients wait for an answer."""
+"""What another process may take to start, or to end before it is killed: longer than the clients wait for an answer."""
 
-_log = logging.getLogger("tsstreamer_demo")
+_log = logging.getLogger("webserver")
 
 
 def demo(seconds: float, port: int) -> int:
@@ -76,6 +76,9 @@ def demo(seconds: float, port: int) -> int:
         clients = [
             stack.enter_context(_Child("ask", server.server_port, _CONNECTIONS, number)) for number in range(_CLIENTS)
         ]
+        ready_by = time.monotonic() + _END_SECONDS
+        while not server.records and time.monotonic() < ready_by and not signals.wait(0.02):
+            pass  # the clients are starting
         _watch(handler.streamer, seconds, signals)
         answered = sum((Counter(client.end()) for client in clients), Counter())
         server.shutdown()

@@ -87,14 +87,12 @@ def _blocks(source: int, signals: EndSignals) -> Iterator[list[str]]:
     size = 0
     while True:
         if not signals.number:
-            ready = select.select([source, signals], [], [])[0]
+            if source not in select.select([source, signals.fileno()], [], [])[0]:
+                continue
         else:
             left = signals.since + _GRACE_SECONDS - time.monotonic()
-            ready = select.select([source], [], [], left)[0] if left > 0 else []
-            if not ready:
+            if left <= 0 or not select.select([source], [], [], left)[0]:
                 break
-        if source not in ready:
-            continue
         block = os.read(source, _BLOCK_BYTES)
         if not block:
             break

@@ -26,7 +26,7 @@ being
 formatted. More than this is a record whose own text logs, which would never end."""
 
 _END_SECONDS = 30.0
-"""Bound of `flush` and `close`, which `logging.shutdown` calls at exit: a locked database must not keep a program alive."""
+"""Bound of `flush` and `close`, which `logging.shutdown` calls: a locked database must not keep it alive."""
 
 _tracebacks = logging.Formatter()
 
@@ -81,14 +81,16 @@ class SqliteLogHandler(logging.Handler):
         keepUnsent: bool = True,
         **options: Any,  # noqa: ANN401 - whatever SqliteDataStreamer takes; it checks them itself
     ) -> None:
-        if (sqlitename is None) == (streamer is None):
+        self._owned = streamer is None
+        if streamer is None and sqlitename is not None:
+            streamer = SqliteDataStreamer(sqlitename, **options)
+        elif streamer is None or sqlitename is not None:
             msg = "SqliteLogHandler needs either sqlitename= (a path) or streamer= (an open streamer)"
             raise TypeError(msg)
-        if streamer is not None and options:
+        elif options:
             msg = f"these options belong to the call that made the streamer: {', '.join(options)}"
             raise TypeError(msg)
-        self._owned = streamer is None
-        self.streamer = SqliteDataStreamer(sqlitename, **options) if streamer is None else streamer
+        self.streamer = streamer
         self.key = key
         try:
             self.streamer.addStorage(
@@ -115,7 +117,7 @@ class SqliteLogHandler(logging.Handler):
         return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Store the record; failures go to `handleError`, all but `RecursionError`, as in the handlers of the stdlib."""
+        """Store the record; failures go to `handleError`, all but `RecursionError`, as the stdlib's handlers do."""
         if record.name == "tsstreamer" or record.name.startswith("tsstreamer."):
             return
         local = self._local
@@ -154,7 +156,7 @@ class SqliteLogHandler(logging.Handler):
         return "\n".join(filter(None, (text, stack)))
 
     def flush(self) -> None:
-        """Wait until every record emitted before is committed, at most 30 s; a closed streamer has nothing to wait for."""
+        """Wait until every record emitted before is committed, at most 30 s; return at once if all is closed."""
         with contextlib.suppress(StreamerClosedError):
             self.streamer.flush(_END_SECONDS)
 
