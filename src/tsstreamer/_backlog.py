@@ -253,9 +253,9 @@ class Backlog:
             return self._taken + self.queue.qsize()
 
     def settled(self) -> int:
-        """Return the number of rows that are out of the backlog for good."""
+        """Return the number of rows that are out of the backlog for good; those given up at the close never are."""
         with self._lock:
-            return self._taken - self._in_flight
+            return self._committed + self._rejected + self._dropped["dropOldest"]
 
     def dropped(self) -> dict[str, int]:
         """Return the rows given up so far, by reason."""

@@ -17,7 +17,7 @@ import sqlite3
 import stat
 import threading
 import uuid
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from time import monotonic, sleep
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "storage_error"]
 
 _ROW_FAULTS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE")
+_IGNORED = "a trigger of the table left the row out"
 _HINTS = {
     "SQLITE_FULL": "the disk is full: free some room",
     "SQLITE_IOERR": "the disk or the file system failed: look at its free space, quota and health",
@@ -83,7 +84,10 @@ class Database:
         self._owner = uuid.uuid4().hex
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[int, ...] | None = None
+        self._cut = False
+        self._ended = False
+        self._patience = options.OPEN_SECONDS
         self._ladders: dict[str, list[tuple[int, str]]] = {}
         self._readable = {"tsstreamer_epochs"}
         self._uri = f"file:tsstreamer-{self._owner}?mode=memory&cache=shared"
@@ -99,12 +103,12 @@ class Database:
             self._prepare()
             self._reader = self._connect_reader()
         except BaseException as error:
-            self.close()
+            self._disconnect()
             if isinstance(error, sqlite3.Error):
                 raise storage_error(error, "cannot open", self.name) from error
             raise
         if not self.memory:
-            self._identity = self._look()
+            self._identity, self._cut = self._look(), False
 
     def _check_path(self) -> None:
         path = Path(self.name)
@@ -129,10 +133,10 @@ class Database:
             uri=self.memory,
         )
         self._writer = connection
-        _patiently(lambda: connection.execute("SELECT count(*) FROM sqlite_master").fetchone())
+        _patiently(self._patience, lambda: connection.execute("SELECT count(*) FROM sqlite_master").fetchone())
         if self.memory:
             return connection
-        (mode,) = _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+        (mode,) = _patiently(self._patience, lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
         if mode != "wal":
             message = f"cannot open {self.name!r}: write-ahead logging is not available here, SQLite answered {mode!r}"
             raise StorageError(message + " (WAL needs shared memory: no network file system)")
@@ -146,7 +150,7 @@ class Database:
         """
         connection = self._connection()
         connection.execute("PRAGMA synchronous = FULL")
-        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        _patiently(self._patience, lambda: connection.execute("BEGIN IMMEDIATE"))
         for statement in _sql.SCHEMA:
             connection.execute(statement)
         meta = dict(connection.execute("SELECT name, value FROM tsstreamer_meta").fetchall())
@@ -195,34 +199,53 @@ class Database:
 
     def close(self, *, clean: bool = False) -> None:
         """Close both connections; `clean` says that all accepted rows are committed. Call when no thread uses them."""
-        with self.read_lock:
-            reader, self._reader = self._reader, None
-            if reader is not None:
-                reader.close()
-        with self.lock:
-            writer, self._writer = self._writer, None
-            if writer is None:
-                return
-            try:
-                if clean:
+        with self._all_locks():
+            self._ended = True
+            if clean and self._writer is not None:
+                # An unclean end costs the next opening an epoch and nothing else.
+                with suppress(sqlite3.Error):
                     # FULL first syncs the log, so that a clean mark never outlives the rows before it.
-                    writer.execute("PRAGMA synchronous = FULL")
-                    writer.execute(_sql.MARK_CLEAN, (self._owner,))
-            except sqlite3.Error:
-                return  # the next opening sees an unclean end, which costs an epoch and nothing else
-            finally:
-                writer.close()
+                    self._writer.execute("PRAGMA synchronous = FULL")
+                    self._writer.execute(_sql.MARK_CLEAN, (self._owner,))
+            self._disconnect()
 
     def reopen(self) -> None:
-        """Open the file anew, after it was deleted or replaced under the open connections."""
-        self.close()
-        self._open()
+        """Open the path anew, after the file or its log was deleted, moved or replaced under the open connections.
+
+        Raises:
+            StorageError: It cannot be opened, or closed; try again later.
+        """
+        with self._all_locks():
+            if self._writer is not None:
+                # What is in the log goes to the file that it belongs to, wherever that is now: a file that took its
+                # place must not find a log that is not its own.
+                (busy, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if busy:
+                    message = f"cannot let go of {self.name!r}: another process still reads the old file"
+                    raise StorageError(message)
+            self._disconnect()
+            if self._ended:
+                self._connection()
+            self._patience = 0.0  # the caller has its own, and the locks are held
+            self._open()
+
+    def _disconnect(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
 
     def leak(self) -> tuple[object, ...]:
         """Give the open connections away, to be kept for ever: a child process must neither use nor close them."""
         connections = (self._writer, self._reader)
         self._writer = self._reader = None
+        self._ended = True
         return connections
+
+    @contextmanager
+    def _all_locks(self) -> Iterator[None]:
+        with self.lock, nullcontext() if self.memory else self.read_lock:
+            yield
 
     def _connection(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -232,24 +255,29 @@ class Database:
 
     # --- the file ---
 
-    def _look(self) -> tuple[int, int] | None:
+    def _look(self) -> tuple[int, ...] | None:
+        """Return what tells the file, its log and the log's index from others that take their names."""
         try:
             # For each batch. Never open() the file: closing it again would drop the locks that SQLite holds on it.
-            found = os.stat(self.name)  # noqa: PTH116  (a Path costs more than the call)
+            found = [os.stat(self.name + suffix) for suffix in ("", "-wal", "-shm")]  # noqa: PTH116  (a Path is slower)
         except OSError:
             return None
-        return (found.st_dev, found.st_ino) if found.st_size else None
+        return (found[0].st_dev, *(each.st_ino for each in found)) if found[0].st_size else None
 
     def moved(self) -> bool:
-        """Say whether the path no longer leads to the open file: SQLite would go on writing where nobody looks."""
-        return not self.memory and self._look() != self._identity
+        """Say whether the path no longer leads to the open files: SQLite would go on writing where nobody looks."""
+        return not self.memory and (self._writer is None or self._cut or self._look() != self._identity)
 
     def truncated(self) -> bool:
-        """Say whether the file was cut to nothing: opening it again would join a new file to the old log."""
+        """Say whether the open file was cut to nothing, also if it was filled again: its log would not fit it."""
         try:
-            return os.stat(self.name).st_size == 0  # noqa: PTH116  (as above)
+            found = os.stat(self.name)  # noqa: PTH116  (as above)
         except OSError:
             return False
+        if self._identity is None or (found.st_dev, found.st_ino) != self._identity[:2]:
+            return False
+        self._cut = self._cut or not found.st_size
+        return self._cut
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of the log and of the database file."""
@@ -280,7 +308,7 @@ class Database:
         """Insert rows in order; return those that SQLite refused for their own fault, with its reason."""
         try:
             self._insert_many(table, rows)
-        except (sqlite3.Error, OverflowError, UnicodeError, TypeError, ValueError) as error:
+        except BaseException as error:  # a value's own conversion may raise anything, SystemExit included
             if not self._connection().in_transaction or not _is_row_fault(error):
                 raise
         else:
@@ -298,7 +326,9 @@ class Database:
         start, end = 0, len(rows)
         for size, statement in ladder:
             while end - start >= size:
-                connection.execute(statement, tuple(chain.from_iterable(rows[start : start + size])))
+                values = tuple(chain.from_iterable(rows[start : start + size]))
+                if connection.execute(statement, values).rowcount != size:
+                    raise ValueError(_IGNORED)
                 start += size
 
     def _insert_singly(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
@@ -306,8 +336,9 @@ class Database:
         refused = []
         for row in rows:
             try:
-                connection.execute(statement, row)
-            except (sqlite3.Error, OverflowError, UnicodeError, TypeError, ValueError) as error:
+                if connection.execute(statement, row).rowcount != 1:
+                    raise ValueError(_IGNORED)  # noqa: TRY301  (one way for all refusals)
+            except BaseException as error:  # as above
                 if not connection.in_transaction or not _is_row_fault(error):
                     raise
                 refused.append((row, f"{type(error).__name__}: {error}"))
@@ -339,7 +370,12 @@ class Database:
         found = self.query("SELECT type, name, sql FROM sqlite_master WHERE name = ? COLLATE NOCASE", (table.key,))
         self._readable.add(table.key)
         if not found:
-            self.execute(table.create)
+            try:
+                self.execute(table.create)
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # the words, not the world
+                    raise storage_error(error, f"cannot create {table.key!r} in", self.name) from error
+                raise
             self.execute(_sql.ADD_EPOCH, (table.key,))
             return
         kind, name, text = found[0]
@@ -381,19 +417,19 @@ class Database:
                 raise storage_error(error, "cannot read", self.name) from error
 
 
-def _is_row_fault(error: Exception) -> bool:
-    """Tell a row's own fault (a constraint, a trigger, a value) from the world's (disk, lock, a missing table)."""
+def _is_row_fault(error: BaseException) -> bool:
+    """Tell a row's own fault (a constraint, a trigger, a value) from the world's (disk, lock, memory, no table)."""
     code = getattr(error, "sqlite_errorname", None)
-    return code is None or code.startswith(_ROW_FAULTS)
+    return not isinstance(error, MemoryError) if code is None else code.startswith(_ROW_FAULTS)
 
 
 def _show(columns: Sequence[tuple[str, str]]) -> str:
     return "(" + ", ".join(f"{name} {declared}".rstrip() for name, declared in columns) + ")"
 
 
-def _patiently(call: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever the call returns)
+def _patiently(seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401  (whatever the call returns)
     """Repeat a call while another process holds the lock, for as long as opening may take."""
-    deadline = monotonic() + options.OPEN_SECONDS
+    deadline = monotonic() + seconds
     while True:
         try:
             return call()

@@ -188,8 +188,11 @@ class Packer:
             if text is not None:
                 return self._head + formatter.finish(text) + self._tail, ()
             formatter = partial(formatter.format, self._nodename, self._table.columns)
-        found = chunk.plain if text is None else json.loads("[" + text + "]", object_hook=_bytes)
-        return _format(formatter, [row[0] for row in found], [list(row[1:]) for row in found], give_up=give_up)
+        if text is None:
+            found = [(number, row) for number, *row in chunk.plain]
+        else:
+            found = json.loads("[" + text + "]", object_hook=_bytes)
+        return _format(formatter, found, give_up=give_up)
 
 
 def _size(data: str | bytes | None) -> int:
@@ -204,18 +207,18 @@ def _bytes(value: dict[str, str]) -> bytes:
 
 
 def _format(
-    function: Format, ids: list[int], data: list[list[Any]], *, give_up: bool
+    function: Format, found: list[tuple[int, list[Any]]], *, give_up: bool
 ) -> tuple[str | bytes | None, tuple[tuple[int, list[Any], str], ...]]:
     """Call the user's function; where it fails, find the rows that it fails for."""
     try:
-        return _checked(function, data), ()
+        return _checked(function, [row for _, row in found]), ()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if len(data) == 1 and not give_up:
+        if len(found) == 1 and not give_up:
             raise FormatError(reason(error)) from error
     good, dead, why = [], [], ""
-    for number, row in zip(ids, data, strict=True):
+    for number, row in found:
         try:
             _checked(function, [row])
         except KeyboardInterrupt:

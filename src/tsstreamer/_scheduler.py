@@ -38,6 +38,12 @@ class Runner:
         with sender.lock:  # a `doUpdates` that is still sending would leave its own clock behind
             sender.rewind()
             sender.wake = self._wake.set
+        self._loop()
+        with sender.lock:
+            sender.rewind()
+
+    def _loop(self) -> None:
+        sender = self._sender
         while not sender.stopped.is_set():
             ending = self._end_at is not None
             self._wake.clear()

@@ -133,8 +133,9 @@ class Sender:
         _, self._position, self._scanned, self._sequence, plan, _ = row
         self._stored, self._stored_scanned = self._position, self._scanned
         self._stored_plan = [(number, upto, timestamp) for number, upto, timestamp in json.loads(plan)]
-        # Retention may have moved the position into a message, or past it.
+        # Retention may have moved the position into a message, or past it: its number is not used again.
         self._planned = deque(entry for entry in self._stored_plan if entry[1] > self._position)
+        self._sequence = max(self._sequence, *(entry[0] for entry in self._stored_plan if entry[1] <= self._position), 0)
         self._out.clear()
 
     def forget(self) -> None:

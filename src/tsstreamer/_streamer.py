@@ -117,9 +117,10 @@ class SqliteDataStreamer:
         self._runners: dict[str, Runner] = {}
         self._messenger: Messenger | None = None
         self._closing = False
-        self._closed = threading.Event()
+        self._gate = threading.Lock()  # held by the thread that closes
+        self._closer: threading.Thread | None = None
+        self._closed = False
         self._report = CloseReport(stored=0, rejected=0)
-        self._failure: StorageError | None = None
 
         def opened() -> SqliteDataStreamer:
             self._database = Database(name, synchronous.upper())
@@ -178,9 +179,9 @@ class SqliteDataStreamer:
             writer.add(backlog, age, rows, keep_unsent=bool(keepUnsent))
             writer.run(lambda database: writer.register(database, backlog))
             self._backlogs[key] = backlog
-            self._stores[key] = backlog.store
-            if self._closing:  # a close came in between
+            if self._closing:  # a close came in between, and may not have seen it
                 backlog.refuse(self._refusal)
+            self._stores[key] = backlog.store
 
     def storeData(self, key: str, timestamp: float, *values: object) -> None:
         """Store a row. When this returns, the row will be committed before `close` returns.
@@ -418,8 +419,8 @@ class SqliteDataStreamer:
         """Stop accepting, commit the rest, send what `startUpdates` has left, end the threads, close the file.
 
         Idempotent: a further call returns the same report. Called at the interpreter's exit, and by ``with``. From
-            within a messenger,
-        formatter or `onError` it does not wait for the thread that it is called from.
+        within a messenger, formatter or `onError` it does not wait for the thread that it is called from; the report
+        is then not final where that thread has to end first.
 
         Args:
             timeout: Seconds for all of it; without, committing takes as long as it takes, and sending at most 30 s.
@@ -435,18 +436,30 @@ class SqliteDataStreamer:
         """
         seconds = _timeout(timeout)
         self._check_process()
-        with self._lock:
-            first, self._closing = not self._closing, True
-        if not first:
-            self._closed.wait(seconds)
-        else:
-            try:
-                self._close(None if seconds is None else monotonic() + seconds)
-            finally:
-                self._closed.set()
-        if self._failure is not None and first:
-            raise self._failure
+        deadline = None if seconds is None else monotonic() + seconds
+        self._closing = True
+        if self._is_waited_for():
+            return self._report
+        if self._writer is not None and self._writer.is_current():
+            # The writer must go on for this to end.
+            threading.Thread(target=self.close, args=(seconds,), name="tsstreamer-close", daemon=True).start()
+            return self._report
+        if not self._gate.acquire(timeout=-1 if seconds is None else seconds):
+            return self._report
+        try:
+            # An exception in here, such as KeyboardInterrupt, leaves the rest to the next call, at exit at the latest.
+            self._closer = threading.current_thread()
+            if not self._closed:
+                self._close(deadline)
+        finally:
+            self._closer = None
+            self._gate.release()
         return self._report
+
+    def _is_waited_for(self) -> bool:
+        """Say whether the caller is what a close waits for: the closing thread itself, further up, or a stream's."""
+        closer, caller = self._closer, threading.current_thread()
+        return closer is not None and (closer is caller or caller.name.startswith("tsstreamer-stream-"))
 
     def _close(self, deadline: float | None) -> None:
         writer = self._writer
@@ -471,12 +484,13 @@ class SqliteDataStreamer:
         )
         if ended:
             self._database.close(clean=not lost)
-        elif writer.thread is not threading.current_thread():
+        else:
             # Closing a connection that another thread is using is a segmentation fault: let it be.
             _process.keep(self._database.leak())
+        self._closed = True
         if lost:
             message = f"close: {lost} rows could not be committed: {writer.reason or 'the writer did not end in time'}"
-            self._failure = StorageError(message)
+            raise StorageError(message)
 
     def __enter__(self) -> Self:
         """Return the streamer itself."""
@@ -591,11 +605,11 @@ class SqliteDataStreamer:
 
     def _exiting(self, *, last: bool) -> None:
         writer = self._writer
-        if writer is None or self._closing:
+        if writer is None or self._closed:
             return
         if last:
             self.close(options.EXIT_SECONDS)
-        else:
+        elif not self._closing:
             writer.flush(options.EXIT_SECONDS, patient=False)
 
 

@@ -107,6 +107,8 @@ class Writer:
         self._mailbox: SimpleQueue[Job | None] = SimpleQueue()  # None: look at the backlogs
         self._retention = Retention()
         self._ledger: dict[tuple[str, str], int] = {}  # what the database's ledger has of each storage's counters
+        self._jobs: list[Job] = []  # those of the running transaction
+        self._astray = False  # the file was opened anew, and may lack the tables
         self._closing = False
         self._hurry = threading.Event()
         self._stop_at = float("inf")
@@ -136,11 +138,13 @@ class Writer:
     def flush(self, timeout: float | None, *, patient: bool = True) -> bool:
         """Wait until the rows stored before the call are accounted for; False if that did not happen.
 
-        Without `patient` a degraded writer is not waited for.
+        Without `patient` a degraded writer is not waited for. The writer's own thread never waits.
         """
         marks = [(backlog, backlog.offered()) for backlog in self._backlogs]
         if all(backlog.settled() >= mark for backlog, mark in marks):
             return True
+        if self.is_current():
+            return False  # called from `on_error`: nobody else would write
         self._mailbox.put(Job(lambda _: None))  # a job ends the gathering
 
         def over() -> bool:
@@ -176,41 +180,46 @@ class Writer:
         self._closing = True
         self._hurry.set()
         self.wake()
-        if threading.current_thread() is self.thread:
-            return False
         # The writer looks at the time between tries; a try takes a busy wait.
         self.thread.join(None if timeout is None else timeout + 4 * options.BUSY_SECONDS)
         return not self.thread.is_alive()
+
+    def is_current(self) -> bool:
+        """Say whether the caller runs in the writer's thread: then waiting for it would be for ever."""
+        return threading.current_thread() is self.thread
 
     # --- the thread ---
 
     def _run(self) -> None:
         try:
-            jobs: list[Job] = []
-            while True:
-                jobs = self._wait()
-                even = not jobs and not self._closing
-                batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
-                if not self._write(batches, jobs):
-                    break
-                if self._closing and not jobs and all(backlog.seal() for backlog in self._backlogs):
+            while self._work():
+                if self._closing and not self._jobs and all(backlog.seal() for backlog in self._backlogs):
+                    self._write([], [], closing=True)  # rows that were dropped since the last transaction
                     self._end("closed", "")
                     return
             for backlog in self._backlogs:
-                while backlog.drain(options.BATCH_ROWS):
-                    continue
-                backlog.seal()
+                while not backlog.seal():
+                    backlog.drain(options.BATCH_ROWS)
                 backlog.abandon()
             self._end("closed", self.reason)
         except BaseException as error:  # noqa: BLE001  (nothing may end the thread unseen)
             failure = storage_error(error, "the writer ended", self._database.name)
             for backlog in self._backlogs:
-                backlog.refuse(lambda: failure)
+                backlog.refuse(lambda: StorageError(str(failure)))
             self._end("failed", str(failure))
             self._report(failure)
 
+    def _work(self) -> bool:
+        """Wait for something to write, and write it; False if the streamer closes and that did not work."""
+        self._jobs = self._wait()
+        even = not self._jobs and not self._closing
+        batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
+        return self._write(batches, self._jobs)
+
     def _end(self, state: str, reason: str) -> None:
         self._enter(state, reason)
+        for unfinished in self._jobs:
+            unfinished.fail(StorageError(f"the writer is {state}: {reason}"))
         while True:
             try:
                 job = self._mailbox.get_nowait()
@@ -256,11 +265,11 @@ class Writer:
                 jobs.append(job)
         return jobs
 
-    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job]) -> bool:
+    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, closing: bool = False) -> bool:
         """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
         batches = [(backlog, rows) for backlog, rows in batches if rows]
         due = self._retention.due(idle=not batches and not jobs)
-        if not batches and not jobs and not due:
+        if not batches and not jobs and not due and not (closing and self._balance([], {}, [])):
             return True
         delay = options.RETRY_FIRST
         while True:
@@ -301,7 +310,7 @@ class Writer:
         self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, due: bool
     ) -> tuple[dict[Backlog, list[tuple[Row, str]]], list[tuple[Backlog, int, int]]]:
         database = self._database
-        if database.moved():
+        if self._astray or database.moved():
             self._follow()
         refused: dict[Backlog, list[tuple[Row, str]]] = {}
         retired: list[tuple[Backlog, int, int]] = []
@@ -347,17 +356,20 @@ class Writer:
         """The path leads elsewhere: go on in a new file there, rather than where nobody looks."""
         database = self._database
         if database.truncated():
-            message = (
-                f"{database.name!r} was cut to nothing while open: put it back, or move it away with -wal and -shm"
-            )
+            message = f"{database.name!r} was cut to nothing while open: move it away, with its -wal and -shm"
             raise StorageError(message)
-        message = f"{database.name!r} was deleted or replaced while open: going on in the file that is there now"
-        self._degrade(StorageError(message))
-        database.reopen()
+        if database.moved():
+            message = (
+                f"{database.name!r}, or its -wal or -shm, was deleted, moved or replaced while open: going on there"
+            )
+            self._degrade(StorageError(message))
+            self._astray = True
+            database.reopen()
         with database.writing():
             for backlog in self._backlogs:
                 database.add_table(backlog.table)
                 self._retention.register(database, backlog)
+        self._astray = False
 
     # --- state ---
 

@@ -118,7 +118,7 @@ class SqliteLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Store the record; failures go to `handleError`, all but `RecursionError`, as the stdlib's handlers do."""
-        if record.name == "tsstreamer" or record.name.startswith("tsstreamer."):
+        if record.name == "tsstreamer" or str(record.name).startswith("tsstreamer."):
             return
         local = self._local
         depth = getattr(local, "depth", 0)

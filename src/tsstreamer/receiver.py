@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS tsstreamer_receiver (
     epoch INTEGER NOT NULL, upto INTEGER NOT NULL, detail TEXT NOT NULL,
     PRIMARY KEY (src, dbid, stream)
 )"""
+_EXISTS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'tsstreamer_receiver'"
 # The CAST makes the answer independent of the connection's text_factory.
 _LOAD = """\
 SELECT epoch, upto, CAST(detail AS BLOB) FROM tsstreamer_receiver WHERE src = ? AND dbid = ? AND stream = ?"""
@@ -156,11 +157,9 @@ class _Table:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def load(self, key: _Key) -> State | None:
-        # Not once in __init__: where a transaction is always open, the first rollback would take the table away.
-        self._connection.execute(_CREATE)
         cursor = self._connection.cursor()
         cursor.row_factory = None
-        row = cursor.execute(_LOAD, key).fetchone()
+        row = cursor.execute(_LOAD, key).fetchone() if cursor.execute(_EXISTS).fetchone() else None
         if row is None:
             return None
         epoch, last, detail = row
@@ -168,5 +167,7 @@ class _Table:
         return State(epoch, last, tuple((after, upto, since) for after, upto, since in holes), dict(counts))
 
     def save(self, key: _Key, state: State) -> None:
+        # Not once in __init__: where a transaction is always open, the first rollback would take the table away.
+        self._connection.execute(_CREATE)
         detail = json.dumps([state.holes, list(state.counts.items())], separators=(",", ":"))
         self._connection.execute(_SAVE, (*key, state.epoch, state.last, detail))

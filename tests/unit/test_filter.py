@@ -35,7 +35,7 @@ ROWS = [
     (86400.0 * 3, "now", 40, 4, "50%", "it's", 0),
     (-1.0, None, None, None, None, None, None),
 ]
-# A plain loop without rows enough for a table: 32 ** 5 steps and more.
+# Two million rows of nothing: some ten looks at the clock.
 LONG = "SELECT count(*) FROM log a, log b, log c, log d, log e, log f, log g, log h, log i"
 
 

@@ -146,9 +146,10 @@ def test_the_start_of_a_stream_is_no_place_to_count_from(receiver: Receiver) -> 
 
 def test_counts_that_are_contradicted_are_forgotten(receiver: Receiver) -> None:
     """A repeat with another number of rows shows that the rows are others: nothing is skipped by the old numbers."""
-    taken(receiver, Said(1, 0, 100, 2), Said(1, 100, 200, 50), Said(1, 200, 300, 50))
+    taken(receiver, Said(1, 0, 100, 2), Said(1, 100, 200, 5), Said(1, 200, 300, 5))
+    assert Verdict(kind="overlap", skip=10) == receiver.check(Said(1, 100, 400, 20))
     assert Verdict(kind="repeat", skip=9) == receiver.take(Said(1, 100, 200, 9))
-    assert Verdict(kind="overlap", skip=0, exact=False) == receiver.take(Said(1, 200, 400, 60))
+    assert Verdict(kind="overlap", skip=0, exact=False) == receiver.check(Said(1, 100, 400, 20))
 
 
 def test_counts_are_kept_for_256_messages(receiver: Receiver) -> None:
@@ -183,6 +184,7 @@ def test_an_older_epoch_is_a_repeat(receiver: Receiver) -> None:
     taken(receiver, dense(0, 80), dense(80, 100), dense(80, 90, epoch=2))
     assert Verdict(kind="repeat", skip=20) == receiver.take(dense(80, 100))
     assert Verdict(kind="repeat", skip=5) == receiver.take(dense(75, 80))
+    assert Verdict(kind="repeat", skip=5) == receiver.take(dense(95, 100))
     assert Verdict(kind="new") == receiver.take(dense(90, 95, epoch=2))
 
 
@@ -206,6 +208,39 @@ def test_the_first_message_of_an_epoch_may_come_after_the_second(receiver: Recei
     assert Verdict(kind="new", late=True) == receiver.take(dense(80, 90, epoch=2))
     assert Verdict(kind="repeat", skip=10) == receiver.take(dense(80, 90, epoch=2))
     assert Verdict(kind="new") == receiver.take(dense(95, 99, epoch=2))
+
+
+def test_a_message_across_an_epoch_that_began_late_loses_nothing(receiver: Receiver) -> None:
+    """Rows of a new epoch that are still missing are not skipped by the counts of the old one."""
+    taken(receiver, Said(1, 0, 80, 4), Said(1, 80, 90, 3), Said(2, 90, 95, 2))
+    assert Verdict(kind="overlap", skip=0, late=True, exact=False) == receiver.take(Said(2, 80, 97, 7))
+
+
+def test_a_vanished_message_that_comes_late_does_not_move_the_end(receiver: Receiver) -> None:
+    """What an older epoch fills of a gap says nothing of the ids that the newer one has not reached."""
+    taken(receiver, dense(0, 70), dense(80, 90, epoch=2))
+    assert Verdict(kind="overlap", skip=0, late=True, exact=False) == receiver.take(dense(70, 100))
+    assert Verdict(kind="new") == receiver.take(dense(90, 95, epoch=2))
+
+
+def test_an_old_gap_does_not_reach_into_a_new_epoch(receiver: Receiver) -> None:
+    """Ids that are used again are not missing any more."""
+    taken(receiver, dense(0, 70), dense(80, 90))
+    assert Verdict(kind="new", newEpoch=True) == receiver.take(dense(75, 85, epoch=2))
+    assert Verdict(kind="repeat", skip=10) == receiver.take(dense(75, 85, epoch=2))
+
+
+def test_rows_of_an_old_epoch_do_not_fill_the_gap_of_a_new_one(receiver: Receiver) -> None:
+    """A late message of the old epoch and one of the new with the same ids are both taken."""
+    taken(receiver, dense(0, 70), dense(80, 90), dense(85, 95, epoch=2))
+    assert Verdict(kind="new", late=True) == receiver.take(dense(70, 80))
+    assert Verdict(kind="new", late=True) == receiver.take(dense(70, 85, epoch=2))
+
+
+def test_late_copies_leave_the_counts_alone(receiver: Receiver) -> None:
+    """A copy from an older epoch, cut in another way, does not make an overlap inexact."""
+    taken(receiver, Said(1, 0, 80, 4), Said(1, 80, 100, 9), Said(2, 80, 90, 3), Said(1, 75, 80, 1))
+    assert Verdict(kind="overlap", skip=3) == receiver.take(Said(2, 80, 120, 8))
 
 
 def test_an_overlap_is_counted_within_the_new_epoch(receiver: Receiver) -> None:
@@ -296,6 +331,16 @@ def test_check_says_the_same_and_remembers_nothing(receiver: Receiver) -> None:
     assert [Verdict(kind="gap", missed=(11, 20))] * 3 == verdicts
 
 
+def test_check_writes_nothing(tmp_path: Path) -> None:
+    """`check` needs no write lock, and leaves no table and no transaction behind."""
+    path = tmp_path / "received.db"
+    with closing(sqlite3.connect(path)) as other, closing(sqlite3.connect(path, timeout=0)) as connection:
+        other.execute("BEGIN IMMEDIATE")
+        assert "new" == Receiver(connection).check(dense(0, 10)).kind
+        other.rollback()
+        assert (False, []) == (connection.in_transaction, connection.execute("SELECT * FROM sqlite_master").fetchall())
+
+
 def test_rows_and_state_roll_back_together(connection: sqlite3.Connection) -> None:
     """A message whose transaction failed is new when it comes again, although the receiver has seen it."""
     receiver = Receiver(connection)
@@ -362,7 +407,7 @@ def test_the_autocommit_attribute_is_respected() -> None:
 def test_factories_of_the_connection_do_no_harm(connection: sqlite3.Connection) -> None:
     """Rows and texts of the receiver's own are read plainly, whatever the user's factories make."""
     connection.row_factory = lambda _cursor, row: {"row": row}
-    connection.text_factory = lambda raw: raw.decode().upper()
+    connection.text_factory = len
     receiver = Receiver(connection)
     assert ["new", "gap", "repeat"] == [receiver.take(m).kind for m in (dense(0, 10), dense(20, 30), dense(20, 30))]
 
@@ -377,6 +422,28 @@ def test_a_new_process_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
         assert Verdict(kind="overlap", skip=5) == receiver.check(Said(2, 200, 400, 10))
         assert Verdict(kind="new", late=True) == receiver.check(Said(2, 100, 150, 3))
         assert Verdict(kind="repeat", skip=10) == receiver.check(Said(1, 200, 400, 10))
+
+
+def test_nobody_writes_between_reading_and_writing_the_state(tmp_path: Path) -> None:
+    """The write lock is held before the state is read: no second receiver can take the same message meanwhile."""
+    path = tmp_path / "received.db"
+    with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(path, timeout=0)) as other:
+        refused = []
+
+        def interfere(statement: str) -> None:
+            if statement.startswith("SELECT"):
+                try:
+                    other.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    refused.append(str(error))
+
+        receiver = Receiver(connection)
+        receiver.take(dense(0, 10))
+        connection.commit()  # with the table there, only BEGIN IMMEDIATE takes the lock this early
+        connection.set_trace_callback(interfere)
+        receiver.take(dense(10, 20))
+        connection.set_trace_callback(None)
+        assert {"database is locked"} == set(refused)
 
 
 def test_a_locked_database_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
