@@ -6,7 +6,6 @@ subjects alike.
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -17,9 +16,10 @@ from pathlib import Path
 
 from benchmarks import machine, plots
 from benchmarks.child import RESULT
-from benchmarks.model import Benchmark, Case, Measures, Mode, Result, Results, Verdict, number, table
+from benchmarks.model import Benchmark, Case, Measures, Mode, Result, Results
 from benchmarks.peers import SUBJECTS
 from benchmarks.registry import BENCHMARKS
+from benchmarks.report import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -39,27 +39,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return 1 if a benchmark crashed, 0 whatever the figures are."""
     options = _parse(arguments)
     mode: Mode = "smoke" if options.smoke else "quick" if options.quick else "full"
-    facts = machine.describe(Path(options.folder))
-    _print_facts(mode, facts)
+    report = Report(mode, machine.describe(Path(options.folder)))
     begin = time.perf_counter()
     done: dict[str, Results] = {}
-    verdicts: list[Verdict] = []
     crashes = 0
     for name in options.only or BENCHMARKS:
         benchmark = BENCHMARKS[name]
-        print(f"\n== {benchmark.TITLE} ({name})", flush=True)
-        results, crashed = _run(benchmark, mode, options)
+        report.say("", f"== {benchmark.TITLE} ({name})")
+        done[name], crashed = _run(benchmark, mode, options, report)
         crashes += crashed
-        done[name] = results
-        verdicts += benchmark.verdicts(results)
-        print("\n".join(benchmark.report(results)))
-    output = (
-        Path(options.output) if options.output else {"full": RESULTS, "quick": RESULTS / "quick", "smoke": None}[mode]
+        report.say(*benchmark.report(done[name]))
+    report.summary(
+        [verdict for name in done for verdict in BENCHMARKS[name].verdicts(done[name])],
+        f"{mode} mode, {time.perf_counter() - begin:.0f} s, {crashes} crashed",
     )
-    _print_summary(mode, verdicts, time.perf_counter() - begin, crashes)
+    folders = {"full": RESULTS, "quick": RESULTS / "quick", "smoke": None}
+    output = Path(options.output) if options.output else folders[mode]
     if output is not None:
-        _write(output, mode, facts, done)
-        print("\n".join(plots.draw(output, done)))
+        report.write(output, done, whole=not options.only)
+        report.say(*plots.draw(output, done))
     return 1 if crashes else 0
 
 
@@ -82,13 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _print_facts(mode: Mode, facts: dict[str, str]) -> None:
-    print(f"tsstreamer benchmarks, {mode} mode" + (": the figures mean nothing" if mode == "smoke" else ""))
-    print("\n".join(table(["machine", ""], [[name, value] for name, value in facts.items()], right=False)))
-    print("\n".join(["", *table(["subject", ""], [[s.label, s.settings] for s in SUBJECTS.values()], right=False)]))
-
-
-def _run(benchmark: Benchmark, mode: Mode, options: argparse.Namespace) -> tuple[Results, int]:
+def _run(benchmark: Benchmark, mode: Mode, options: argparse.Namespace, report: Report) -> tuple[Results, int]:
     """Run all cases of a benchmark; return the results and the number of crashes."""
     results = [Result(case) for case in benchmark.plan(mode)]
     crashes = 0
@@ -101,7 +93,7 @@ def _run(benchmark: Benchmark, mode: Mode, options: argparse.Namespace) -> tuple
             except CrashError as crash:
                 crashes += 1
                 result.missing = "crashed"
-                print(f"CRASHED: {result.case.subject} {dict(result.case.params)}\n{crash}", flush=True)
+                report.say(f"CRASHED: {result.case.subject} {dict(result.case.params)}", str(crash))
                 continue
             if "missing" in measures:
                 result.missing = measures["missing"]
@@ -110,11 +102,11 @@ def _run(benchmark: Benchmark, mode: Mode, options: argparse.Namespace) -> tuple
     loads = [_other_load(run) for result in results for run in result.runs]
     disturbed = sum(load > DISTURBED for load in loads)
     if disturbed:
-        print(
+        report.say(
             f"disturbed: other processes took more than {DISTURBED:g} % of a core in {disturbed} of {len(loads)} runs"
         )
     for reason in dict.fromkeys(f"{_label(r.case.subject)}: {r.missing}" for r in results if r.missing):
-        print(f"skipped {reason}")
+        report.say(f"skipped {reason}")
     return Results(results), crashes
 
 
@@ -149,39 +141,3 @@ def _measure(name: str, case: Case, folder: Path) -> Measures:
             raise CrashError(done.stderr or f"exit status {done.returncode}")
         measures: Measures = json.loads(result.read_text(encoding="utf-8"))
         return measures
-
-
-def _print_summary(mode: Mode, verdicts: Sequence[Verdict], seconds: float, crashes: int) -> None:
-    lines = []
-    for verdict in verdicts:
-        sign = "<=" if verdict.at_most else ">="
-        lines.append(
-            [
-                f"{verdict.row:>2}  {verdict.question}" + (f" ({verdict.note})" if verdict.note else ""),
-                f"{sign} {number(verdict.asked)}{verdict.unit}",
-                f"{number(verdict.aim)}{verdict.unit}",
-                "-" if math.isnan(verdict.measured) else f"{number(verdict.measured)}{verdict.unit}",
-                "ran" if mode == "smoke" and verdict.mark != "-" else verdict.mark,
-            ]
-        )
-    print(f"\n== Summary ({mode} mode, {seconds:.0f} s, {crashes} crashed)")
-    print("\n".join(table([" #  question", "asked", "aim", "measured", ""], lines)))
-    if mode != "smoke":
-        print("aim: aim reached; met: what is asked is reached; BELOW: it is not; -: not measured. Nothing here gates.")
-
-
-def _write(output: Path, mode: Mode, facts: dict[str, str], done: dict[str, Results]) -> None:
-    """Write one file for each benchmark that ran, so that one can be run again alone."""
-    output.mkdir(parents=True, exist_ok=True)
-    for name, results in done.items():
-        document = {
-            "benchmark": name,
-            "mode": mode,
-            "machine": facts,
-            "subjects": {subject: SUBJECTS[subject].settings for subject in results.subjects() if subject in SUBJECTS},
-            "verdicts": [asdict(verdict) | {"mark": verdict.mark} for verdict in BENCHMARKS[name].verdicts(results)],
-            "results": [asdict(result) for result in results.results],
-        }
-        text = json.dumps(document, indent=1)
-        (output / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    print(f"\nresults written to {output}")

@@ -46,7 +46,7 @@ def start(*arguments: object, cwd: Path, **options: Any) -> Iterator[subprocess.
             process.kill()
 
 
-def read_until(stream: Any, wanted: bytes, seconds: float = SECONDS) -> bytes:  # noqa: ANN401  (a pipe's raw end)
+def read_until(stream: Any, wanted: bytes, seconds: float = SECONDS) -> bytes:
     """Read from a pipe until `wanted` has come or its end; fail with what has come after `seconds`."""
     deadline = time.monotonic() + seconds
     text = b""

@@ -107,11 +107,11 @@ def _verify_storage(database: Database, key: str) -> Iterator[str]:
     for reason, rows in ledger.items():
         if rows < 0:
             yield f"ledger: storage {key!r} counts {rows} rows as {reason}"
-    committed, deleted = ledger.get("committed", 0), ledger.get("deleted", 0)
+    committed, deleted, unsent = (ledger.get(reason, 0) for reason in ("committed", "deleted", "deletedUnsent"))
     if committed != count + deleted:
         yield f"ledger: storage {key!r} committed {committed} rows, but holds {count} and has deleted {deleted}"
-    if ledger.get("deletedUnsent", 0) > deleted:
-        yield f"ledger: storage {key!r} deleted {deleted} rows, but {ledger['deletedUnsent']} unsent ones"
+    if unsent > deleted:
+        yield f"ledger: storage {key!r} deleted {deleted} rows, but {unsent} unsent ones"
 
 
 def _verify_streams(database: Database, storages: set[str]) -> Iterator[str]:

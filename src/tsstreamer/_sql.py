@@ -39,7 +39,8 @@ ADD_LEDGER = "INSERT INTO tsstreamer_ledger VALUES (?, ?, ?) ON CONFLICT DO UPDA
 ADD_DEAD = "INSERT INTO tsstreamer_dead (storage, stream, rowid_, time, reason, row) VALUES (?, ?, ?, ?, ?, ?)"
 TRIM_DEAD = "DELETE FROM tsstreamer_dead WHERE id <= (SELECT max(id) FROM tsstreamer_dead) - ?"
 OPEN_EPOCH = """INSERT OR IGNORE INTO tsstreamer_epochs
-    SELECT key, ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = key), 0) + 1 FROM tsstreamer_storages"""
+    SELECT DISTINCT storage, ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = storage), 0) + 1
+    FROM tsstreamer_epochs"""
 ADD_EPOCH = "INSERT OR IGNORE INTO tsstreamer_epochs SELECT ?, value, 1 FROM tsstreamer_meta WHERE name = 'epoch'"
 SET_STORAGE = """INSERT INTO tsstreamer_storages VALUES (?, ?, ?, ?) ON CONFLICT (key)
     DO UPDATE SET maxage = excluded.maxage, maxrows = excluded.maxrows, keepunsent = excluded.keepunsent"""

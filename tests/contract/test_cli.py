@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +16,6 @@ from tests.commands import COMMAND, SCRIPT, read_until, run, start
 from tests.support import rows_of, wait_until, write_lock
 from tsstreamer import SqliteDataStreamer
 from tsstreamer.testing import RecordingMessenger
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def lines_of(path: Path, key: str = "lines") -> list[str]:
@@ -50,7 +47,7 @@ def change(path: Path, *statements: str) -> None:
 
 
 def test_record_stores_each_line(tmp_path: Path) -> None:
-    """Every line becomes a row, in order: empty ones, the last without newline, carriage returns, odd bytes and NUL too."""
+    """Every line becomes a row, in order: empty ones, one without newline, carriage returns, odd bytes and NUL too."""
     before = time.time()
     done = run("record", "x.db", "lines", cwd=tmp_path, data=b"one\n\n  two\r\n\xff\xc3\xa4\na\0b\nlast")
     assert (0, b"") == (done.returncode, done.stdout)
@@ -155,12 +152,9 @@ def test_record_needs_an_input(tmp_path: Path) -> None:
     done = run("record", "x.db", "lines", cwd=tmp_path, preexec_fn=lambda: os.close(0), stdin=None)
     assert (2, True) == (done.returncode, b"there is no standard input" in done.stderr)
     assert not (tmp_path / "x.db").exists()
-    folder = os.open(tmp_path, os.O_RDONLY)
-    try:
-        done = run("record", "x.db", "lines", cwd=tmp_path, stdin=folder)
-    finally:
-        os.close(folder)
-    assert (1, True) == (done.returncode, b"the input cannot be read: [Errno 21]" in done.stderr)
+    with Path(os.devnull).open("wb") as output:
+        done = run("record", "x.db", "lines", cwd=tmp_path, stdin=output)
+    assert (1, True) == (done.returncode, b"the input cannot be read: [Errno 9]" in done.stderr)
 
 
 # --- tail -------------------------------------------------------------------------------------------------------------
@@ -370,7 +364,7 @@ READERS = [["tail", "DB", "k"], ["dead", "DB"], ["verify", "DB"], ["info", "DB"]
 
 @pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
 def test_reading_commands_refuse_what_is_not_ours(tmp_path: Path, command: list[str]) -> None:
-    """A missing file, a folder, another kind of file and another program's database give one line each, and stay as they are."""
+    """What is no file, no database or another program's gives one line each, and stays as it is."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("no database\n" * 200)
     (tmp_path / "empty").touch()

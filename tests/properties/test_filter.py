@@ -17,6 +17,8 @@ from tsstreamer.errors import FilterError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(600)  # a soak makes 10 000 examples of each
+
 NAMES = ["time", "name", "level", "a b"]
 COLUMNS = [(name, "") for name in NAMES]
 TABLE = Table.checked("log", NAMES[1:], ["", "", ""])
