@@ -47,14 +47,14 @@ def start(*arguments: object, cwd: Path, **options: Any) -> Iterator[subprocess.
 
 
 def read_until(stream: Any, wanted: bytes, seconds: float = SECONDS) -> bytes:
-    """Read from a pipe until `wanted` has come or its end; fail with what has come after `seconds`."""
+    """Read from a pipe or descriptor until `wanted` has come or its end; fail with what has come after `seconds`."""
     deadline = time.monotonic() + seconds
     text = b""
     while wanted not in text:
         if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
             message = f"{wanted!r} has not come in {seconds} s, only {text!r}"
             raise AssertionError(message)
-        block = os.read(stream.fileno(), 65_536)
+        block = os.read(stream if isinstance(stream, int) else stream.fileno(), 65_536)
         if not block:
             break
         text += block

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEYS = ["name", "thread", "level", "filename", "fileno", "msg", "exception"]
-TYPES = ["VARCHAR", "VARCHAR", "INTEGER", "VARCHAR", "INTEGER", "VARCHAR", "VARCHAR"]
 
 
 def wait_until(predicate: Callable[[], T], seconds: float = 10.0) -> T:

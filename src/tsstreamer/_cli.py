@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 import time
 from contextlib import closing
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from tsstreamer import TsStreamerError, _audit, _inspect
-from tsstreamer._demo import demo
 from tsstreamer._record import record
 
 if TYPE_CHECKING:
@@ -28,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments`, those of the process unless given; return its exit status."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what the terminal cannot show
+        if isinstance(stream, TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="backslashreplace")  # for what the terminal cannot show
     try:
         status: int = options.run(options)
+    except BrokenPipeError:
+        # Nobody reads the output any more; Python must not try to write the rest of it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (TsStreamerError, ValueError, OSError) as error:
         print(f"tsstreamer {options.command}: {error}", file=sys.stderr)
         return 2
@@ -109,6 +115,8 @@ def _count(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from tsstreamer._demo import demo  # noqa: PLC0415  (a web server and YAML, which no other command needs)
+
     return demo(options.seconds, options.port)
 
 

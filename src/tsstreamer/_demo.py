@@ -8,31 +8,29 @@ finds, what the listener got.
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from tsstreamer import MessengerError, SqliteLogHandler, StorageError
-from tsstreamer._demo_child import ACCEPTED, write_message
+from tsstreamer import SqliteLogHandler, StorageError
+from tsstreamer._demo_child import END_SECONDS, Child, Listener
 from tsstreamer._signals import EndSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tsstreamer import Message, SqliteDataStreamer
+    from tsstreamer import SqliteDataStreamer
 
 _FILE = "tsstreamer-demo.db"
 _KEY = "requests"
@@ -42,8 +40,6 @@ _PERIOD_SECONDS = 0.2
 _CLIENTS = 2
 _CONNECTIONS = 4
 """For each client process: enough to keep two processors busy, and no more threads in the server than that."""
-_END_SECONDS = 15.0
-"""What another process may take to start, or to end before it is killed: longer than the clients wait for an answer."""
 
 _log = logging.getLogger("webserver")
 
@@ -61,22 +57,22 @@ def demo(seconds: float, port: int) -> int:
     with EndSignals() as signals, ExitStack() as stack:
         server = stack.enter_context(_Server(("127.0.0.1", port), _Handler))
         _remove_earlier()
+        listener = stack.enter_context(Listener("listen"))
         handler = SqliteLogHandler(_FILE, _KEY)
         stack.callback(handler.close)
         _log.addHandler(handler)
         stack.callback(_log.removeHandler, handler)
         _log.setLevel(logging.INFO)
         _log.propagate = False
-        listener = stack.enter_context(_Child("listen"))
         handler.streamer.stream(_KEY, ["listener"], [], ["log"], _PERIOD_SECONDS, sqlfilter=_FILTER, name=_STREAM)
-        handler.streamer.startUpdates(_PipeMessenger(listener.process))
+        handler.streamer.startUpdates(listener)
         threading.Thread(target=server.serve_forever, args=(0.05,), name="server", daemon=True).start()
         stack.callback(server.shutdown)
         print(f"{_CLIENTS} processes with {_CONNECTIONS} connections each load http://127.0.0.1:{server.server_port}")
         clients = [
-            stack.enter_context(_Child("ask", server.server_port, _CONNECTIONS, number)) for number in range(_CLIENTS)
+            stack.enter_context(Child("ask", server.server_port, _CONNECTIONS, number)) for number in range(_CLIENTS)
         ]
-        ready_by = time.monotonic() + _END_SECONDS
+        ready_by = time.monotonic() + END_SECONDS
         while not server.records and time.monotonic() < ready_by and not signals.wait(0.02):
             pass  # the clients are starting
         _watch(handler.streamer, seconds, signals)
@@ -86,6 +82,9 @@ def demo(seconds: float, port: int) -> int:
         handler.close()
         received = listener.end()
         agreed = _report(answered, server, received.get("rows"))
+        if not server.records and not signals.number:
+            print("there was no load: the clients have reached nothing")
+            agreed = False
     if agreed:
         _print_commands()
     return signals.status() if agreed else 1
@@ -244,49 +243,3 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 _PAGES: dict[str, Callable[[], str]] = {"/fine": lambda: "fine\n", "/broken": lambda: str(1 // 0)}
-
-
-class _Child:
-    """Another process of the demo. It ends when its input does; leaving the ``with`` block kills it if it has not."""
-
-    def __init__(self, *arguments: object) -> None:
-        # The same path for imports as here, however this process was started and whatever lies in the current folder.
-        program = f"import sys; sys.path[:] = {sys.path!r}; from tsstreamer._demo_child import main; main()"
-        self.process = subprocess.Popen(  # noqa: S603  (ourselves)
-            [sys.executable, "-c", program, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,  # a terminal's Ctrl-C is for the demo, which then ends its children in order
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        with suppress(OSError):  # what was not written yet
-            self.process.__exit__(None, None, None)
-
-    def end(self) -> dict[str, int]:
-        """End the input, and return what the process counted; nothing if it does not end or has failed."""
-        try:
-            output, _ = self.process.communicate(timeout=_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            return {}
-        counts: dict[str, int] = json.loads(output.splitlines()[-1]) if self.process.returncode == 0 else {}
-        return counts
-
-
-class _PipeMessenger:
-    """Sends messages to the listener, which acknowledges each."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    def send(self, message: Message) -> None:
-        assert self._process.stdin is not None  # noqa: S101  (both are pipes)
-        assert self._process.stdout is not None  # noqa: S101
-        write_message(self._process.stdin, message)
-        if self._process.stdout.readline() != ACCEPTED:
-            error = "the listener has ended"
-            raise MessengerError(error)

@@ -1,4 +1,4 @@
-"""The other processes of ``tsstreamer demo``: the listener that gets the warnings, and the clients that make the load.
+"""The other processes of ``tsstreamer demo``, seen from both ends: the listener to the warnings, and the clients.
 
 Both live as long as their standard input is open, so they never outlive the demo, however it ends. What they counted is
 their last line of standard output.
@@ -9,21 +9,78 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import yaml
 
-from tsstreamer import Message, Receiver
+from tsstreamer import Message, MessengerError, Receiver
 
-ACCEPTED = b"accepted\n"
+END_SECONDS = 15.0
+"""What a process may take to start, or to end before it is killed: longer than the clients wait for an answer."""
+_KILL_SECONDS = 2.0
+"""What it may take to end when the demo has failed anyway."""
+
+_ACCEPTED = b"accepted\n"
 """What the listener answers to each message."""
 _ODD_PATHS = {"/missing": 0.06, "/broken": 0.02}
 """What the clients ask for beside ``/fine``, and how often."""
 _SOCKET_SECONDS = 10.0
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Child:
+    """Another process of the demo. It ends when its input does, at the latest when the ``with`` block is left."""
+
+    def __init__(self, *arguments: object) -> None:
+        # The same path for imports as here, however this process was started and whatever lies in the current folder.
+        program = f"import sys; sys.path[:] = {sys.path!r}; from tsstreamer._demo_child import main; main()"
+        self._process = subprocess.Popen(  # noqa: S603  (ourselves)
+            [sys.executable, "-c", program, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # a terminal's Ctrl-C is for the demo, which then ends its children in order
+        )
+        assert self._process.stdin is not None  # noqa: S101  (both are pipes)
+        assert self._process.stdout is not None  # noqa: S101
+        self._input, self._output = self._process.stdin, self._process.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what was not written yet
+            self._input.close()
+        try:
+            self._process.wait(_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()
+
+    def end(self) -> dict[str, int]:
+        """End the input, and return what the process counted; nothing if it does not end or has failed."""
+        try:
+            output, _ = self._process.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return {}
+        counts: dict[str, int] = json.loads(output.splitlines()[-1]) if self._process.returncode == 0 else {}
+        return counts
+
+
+class Listener(Child):
+    """The process that gets the warnings, and a messenger to it; each message is acknowledged."""
+
+    def send(self, message: Message) -> None:
+        """Write the message to the process, and wait until it has taken it."""
+        write_message(self._input, message)
+        if self._output.readline() != _ACCEPTED:
+            error = "the listener has ended"
+            raise MessengerError(error)
 
 
 def write_message(stream: IO[bytes], message: Message) -> None:
@@ -57,7 +114,7 @@ def listen() -> dict[str, int]:
         counts["messages"] += 1
         counts["rows"] += len(rows[verdict.skip :])
         counts["gaps"] += verdict.kind == "gap"
-        sys.stdout.buffer.write(ACCEPTED)
+        sys.stdout.buffer.write(_ACCEPTED)
         sys.stdout.buffer.flush()
     return counts
 

@@ -131,13 +131,14 @@ class Packer:
                 limit = fair
                 continue
             if chunk.rows > 1 and chunk.size > self._most_read:
-                most = limit = min(chunk.rows - 1, fair)
+                most = limit = max(chunk.rows // 2, min(chunk.rows - 1, fair))
                 continue
             data, dead = self._build(chunk, give_up=give_up)
             size = _size(data)
             if chunk.rows <= 1 or size <= self._budget.bytes:
                 break
-            most = limit = max(1, min(chunk.rows - 1, chunk.rows * self._budget.bytes // size))
+            # By half at most: one huge row among small ones must not make messages of one row out of all of them.
+            most = limit = max(chunk.rows // 2, min(chunk.rows - 1, chunk.rows * self._budget.bytes // size))
         # So much that the next message is rarely cut short, and rarely read twice.
         self._limit = min(self._fair(chunk.rows, chunk.size), chunk.rows * self._budget.bytes // max(1, size) + 1)
         return Packed(data, chunk.rows - len(dead), epoch, end if chunk.rows < limit else chunk.reached, dead)

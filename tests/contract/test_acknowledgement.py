@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from tests.support import wait_until
 from tsstreamer.testing import RecordingMessenger
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
     from tsstreamer import Message
@@ -139,8 +139,8 @@ def test_do_updates_wants_to_look_at_outstanding_futures_soon_but_does_not_spin(
     streamer, messenger = opened(), RecordingMessenger(futures=True)
     streamer.stream("log", formatter=as_json, period=1000.0)
     store(streamer, range(2))
-    assert 100.1 == streamer.doUpdates(100.0, messenger)
-    assert 100.2 == streamer.doUpdates(100.1, messenger)
+    assert pytest.approx(100.1) == streamer.doUpdates(100.0, messenger)
+    assert pytest.approx(100.2) == streamer.doUpdates(100.1, messenger)
     messenger.futures[0].set_result(None)
     assert 1100.0 == streamer.doUpdates(100.2, messenger)
     assert 2 == state(streamer).position

@@ -245,10 +245,8 @@ def test_tail_follows_one_file(path: Path) -> None:
 
 def test_tail_ends_with_its_reader(path: Path) -> None:
     """When the program that reads its output has seen enough, it ends without a word."""
-    change(
-        path,
-        "WITH RECURSIVE c(x) AS (SELECT 6 UNION ALL SELECT x + 1 FROM c LIMIT 50000) INSERT INTO k SELECT x, 1.0, x, 'x' FROM c",
-    )
+    many = "WITH RECURSIVE c(x) AS (SELECT 6 UNION ALL SELECT x + 1 FROM c LIMIT 50000)"
+    change(path, f"{many} INSERT INTO k SELECT x, 1.0, x, 'x' FROM c")
     with start("tail", path, "k", "-n", 60_000, cwd=path.parent) as process:
         assert process.stdout is not None
         assert process.stderr is not None
