@@ -33,10 +33,14 @@ def run(*arguments: object, cwd: Path, data: bytes = b"", **options: Any) -> sub
 def start(*arguments: object, cwd: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command, with pipes on all three streams; kill it at the end if it still runs."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    # Buffered as a user's would be, so that what is not flushed is not seen.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     # A shell's background job hands "ignore" on to all its descendants, and Ctrl-C is what some tests are about.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        process = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=cwd, bufsize=0, **(pipes | options))
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], cwd=cwd, env=environment, bufsize=0, **(pipes | options)
+        )
     finally:
         signal.signal(signal.SIGINT, before)
     with process:

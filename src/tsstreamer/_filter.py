@@ -1,12 +1,13 @@
 """Contains a user's ``sqlfilter``: a condition over the columns of one storage, and nothing else.
 
-Two layers, each of which holds without the other. `check` looks at the text once, when a stream is made: it compiles
-it beside a scratch table and refuses what is not a plain condition that depends on the row alone. `fence` binds the
-connection that later reads with it, in case a text gets there that should not have; `deadline` bounds the time of such
-a read.
+`check` looks at the text once, when a stream is made: it compiles it beside a scratch table and refuses what is not a
+plain condition that depends on the row alone. `fence` binds the connection that later reads with it, in case a text
+gets there that should not have: also without the check, it reads no other table and writes nothing. `deadline` bounds
+the time.
 
-What remains: one call of a built-in function cannot be interrupted. The worst that `check` lets through is ``LIKE`` or
-``GLOB`` with a 200 byte pattern over long texts, both made for it: about half a second for each megabyte of text.
+What remains: one step of SQLite's machine cannot be interrupted. The worst that `check` lets through is ``LIKE`` or
+``GLOB`` with a 200 byte pattern over long texts, both made for it: up to a second for each megabyte of text. Past
+the check it would be what the library itself needs: ``printf``, ``replace``, ``instr``, ``rtrim``, ``||``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FILTER_FUNCTIONS: Final = frozenset(
 """What a filter may call: the answer depends on the row alone, time and memory grow with the row's length at most.
 
 Left out on purpose: ``instr``, ``trim`` and ``replace`` (quadratic in one step), ``printf``, ``hex``, ``zeroblob`` and
-``randomblob`` (memory), JSON (parsing takes 13 times the text in memory, and one row that is not JSON would stop the
+``randomblob`` (memory), JSON (parsing takes ten times the text in memory, and one row that is not JSON would stop the
 stream), and what looks at the clock, at chance or at the connection.
 """
 
@@ -55,7 +56,7 @@ _STEPS: Final = 250_000  # between looks at the clock, 10 ms; each look costs 5 
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>[ \t\n\f\r]++|--[^\n]*+|/\*.*?\*/)
-      | (?P<string>'(?:[^']|'')*+')
+      | (?P<string>'[^']*+')
       | (?P<name>"(?:[^"]|"")*+"|`(?:[^`]|``)*+`|\[[^]]*+])
       | (?P<number>(?:\d++\.?\d*+|\.\d++)\w*+)
       | (?P<variable>\?\d*+|[:@$\#][\w:$]++)

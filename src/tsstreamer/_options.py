@@ -31,7 +31,9 @@ RETRY_FIRST, RETRY_LAST = 0.05, 2.0
 WAL_LIMIT_BYTES = 64 << 20
 """Size to which SQLite cuts the write-ahead log after a checkpoint: what one long reader may have made it grow."""
 SEARCH_SECONDS = 5.0
-"""Time that one read of a stream may take before its filter counts as endless."""
+"""Time that one read of a stream may take before it is interrupted."""
+SEARCH_TRIES = 3
+"""Reads in a row that may be interrupted before the filter counts as endless: a stalled process is none."""
 
 # --- streaming ---
 PERIOD = 1.0

@@ -30,7 +30,11 @@ _ALL = 2**63 - 1
 
 
 class FormatError(Exception):
-    """The formatter failed for every row of a chunk: rather a broken formatter than bad rows."""
+    """The formatter failed; out of `pack`, for every row of a chunk: rather a broken formatter than bad rows."""
+
+
+class _TogetherError(FormatError):
+    """Each row alone can be formatted, but not all of them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Packer:
         where = f" AND ({condition.sql}\n)" if condition.sql else ""
         self._plain = table.plain_rows(where)
         self._limit = options.PROBE_ROWS
+        self._weight = 0.0  # bytes of data for each row of the last message
         self._scan_rows = max(options.SCAN_ROWS, budget.rows) if condition.sql else budget.rows
         if isinstance(formatter, SqlFormatter):
             self._head = formatter.head(nodename, table.columns)
@@ -99,27 +104,48 @@ class Packer:
             # The ids come along, so that a row that cannot be formatted can be named.
             self._text = table.text_rows("'['||id||','||" + table.json_row + "||']'", table.json_exact, where)
 
-    def pack(
-        self, after: int, upto: int | None = None, *, horizon: int = _ALL, give_up: bool = False
-    ) -> Packed | None:
+    def repeat(self, after: int, upto: int, *, give_up: bool = False) -> Packed:
+        """Pack exactly the rows up to an id again, without budgets; otherwise as `pack`."""
+        chunk = self._read(after, upto, _ALL) or self._read_plainly(after, upto, _ALL)
+        data, dead = self._build(chunk, give_up=give_up)
+        return Packed(data, chunk.rows - len(dead), self._epoch(after + 1)[0], upto, dead)
+
+    def pack(self, after: int, horizon: int, *, give_up: bool = False) -> Packed | None:
         """Pack the next rows after an id; None when there are none. Raises FormatError, StorageError.
 
         Args:
             after: Id of the last row that was looked at.
-            upto: Repeat a message: exactly the rows up to this id, without budgets.
             horizon: Id of the last row to look at.
             give_up: Take a formatter that fails for every row as a proof that every row is bad.
         """
-        if upto is not None:
-            chunk = self._read(after, upto, _ALL) or self._read_plainly(after, upto, _ALL)
-            data, dead = self._build(chunk, give_up=give_up)
-            return Packed(data, chunk.rows - len(dead), self._epoch(after + 1)[0], upto, dead)
         ((end,),) = self._database.read(self._table.scan, (after, horizon, self._scan_rows))
         if end is None:
             return None
         epoch, last = self._epoch(after + 1)
         end = min(end, last)
         most, limit = self._budget.rows, min(self._limit, self._budget.rows)
+        while True:
+            chunk, limit = self._read_fairly(after, end, limit, most)
+            most = min(most, limit)
+            try:
+                data, dead = self._build(chunk, give_up=give_up)
+            except _TogetherError:
+                if chunk.rows == 1:
+                    raise
+                most = limit = chunk.rows // 2
+                continue
+            size = _size(data)
+            if chunk.rows <= 1 or size <= self._budget.bytes:
+                break
+            # By half at most: one huge row among small ones must not make messages of one row out of all of them.
+            most = limit = max(chunk.rows // 2, min(chunk.rows - 1, chunk.rows * self._budget.bytes // size))
+        if chunk.rows:
+            self._weight = size / chunk.rows
+            self._limit = self._fair(chunk.rows, chunk.size)
+        return Packed(data, chunk.rows - len(dead), epoch, end if chunk.rows < limit else chunk.reached, dead)
+
+    def _read_fairly(self, after: int, end: int, limit: int, most: int) -> tuple[_Chunk, int]:
+        """Read at most `limit` rows, or up to `most` if they turn out short; return them and the limit that applied."""
         while True:
             read = self._read(after, end, limit)
             if read is None and limit > 1:
@@ -129,23 +155,16 @@ class Packer:
             fair = min(most, self._fair(chunk.rows, chunk.size))
             if chunk.rows == limit and fair >= 2 * limit:
                 limit = fair
-                continue
-            if chunk.rows > 1 and chunk.size > self._most_read:
+            elif chunk.rows > 1 and chunk.size > self._most_read:
                 most = limit = max(chunk.rows // 2, min(chunk.rows - 1, fair))
-                continue
-            data, dead = self._build(chunk, give_up=give_up)
-            size = _size(data)
-            if chunk.rows <= 1 or size <= self._budget.bytes:
-                break
-            # By half at most: one huge row among small ones must not make messages of one row out of all of them.
-            most = limit = max(chunk.rows // 2, min(chunk.rows - 1, chunk.rows * self._budget.bytes // size))
-        # So much that the next message is rarely cut short, and rarely read twice.
-        self._limit = min(self._fair(chunk.rows, chunk.size), chunk.rows * self._budget.bytes // max(1, size) + 1)
-        return Packed(data, chunk.rows - len(dead), epoch, end if chunk.rows < limit else chunk.reached, dead)
+            else:
+                return chunk, limit
 
     def _fair(self, rows: int, size: int) -> int:
-        """Return how many rows like these may be read at once."""
-        return max(1, min(self._budget.rows, rows * self._most_read // size)) if size else self._budget.rows
+        """Return how many rows like these, of data like the last message's, may be read at once."""
+        by_text = rows * self._most_read // size if size else self._budget.rows
+        by_data = int(self._budget.bytes / self._weight) if self._weight else self._budget.rows
+        return max(1, min(self._budget.rows, by_text, by_data))
 
     def _epoch(self, row: int) -> tuple[int, int]:
         """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
@@ -213,19 +232,15 @@ def _format(
     """Call the user's function; where it fails, find the rows that it fails for."""
     try:
         return _checked(function, [row for _, row in found]), ()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
+    except FormatError:
         if len(found) == 1 and not give_up:
-            raise FormatError(reason(error)) from error
+            raise
     good, dead, why = [], [], ""
     for number, row in found:
         try:
             _checked(function, [row])
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  (SystemExit too: it must not end the stream's thread)
-            why = reason(error)
+        except FormatError as error:
+            why = str(error)
             dead.append((number, row, why))
         else:
             good.append(row)
@@ -233,15 +248,20 @@ def _format(
         raise FormatError(why)
     try:
         return (_checked(function, good) if good else None), tuple(dead)
-    except Exception as error:
-        raise FormatError(reason(error)) from error
+    except FormatError as error:
+        raise _TogetherError(str(error)) from error
 
 
 def _checked(function: Format, data: list[list[Any]]) -> str | bytes:
-    result = function([list(row) for row in data])  # its own copy: it may change it, and fail, and be called again
+    try:
+        result = function([list(row) for row in data])  # its own copy: it may change it, and be called again
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: it must not end the stream's thread
+        raise FormatError(reason(error)) from error
     if not isinstance(result, (str, bytes)):
         message = f"the formatter must return str or bytes, got {type(result).__name__}"
-        raise TypeError(message)
+        raise FormatError(message)
     return result
 
 

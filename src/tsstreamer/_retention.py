@@ -58,9 +58,9 @@ class Retention:
             return None
         return 0.0 if self._behind else max(0.0, self._next - monotonic())
 
-    def due(self, *, idle: bool) -> bool:
-        """Say whether this transaction should delete: idle, or a chunk behind under load."""
-        return bool(self._active()) and (monotonic() >= self._next or (idle and self._behind))
+    def due(self) -> bool:
+        """Say whether this transaction should delete: it is time to look, or the last look left some."""
+        return bool(self._active()) and (self._behind or monotonic() >= self._next)
 
     def work(self, database: Database) -> list[tuple[Backlog, int, int]]:
         """Delete a chunk from each storage; return ``(backlog, deleted, deleted unsent)`` of those that lost rows."""
@@ -68,9 +68,8 @@ class Retention:
         done = [(rule.backlog, *self._retire(database, rule)) for rule in self._active()]
         done = [entry for entry in done if entry[1]]
         self._behind = any(deleted >= self._chunk for _, deleted, _ in done)
-        # A look that ended on a full chunk under load comes back only a second later: take more each time until it
-        # keeps up.
-        self._chunk = min(2 * self._chunk, 1000 * options.RETENTION_ROWS) if self._behind else options.RETENTION_ROWS
+        # Under load each transaction brings more rows than a small chunk takes away: take more until it keeps up.
+        self._chunk = min(2 * self._chunk, options.BATCH_ROWS) if self._behind else options.RETENTION_ROWS
         return done
 
     def _retire(self, database: Database, rule: _Rule) -> tuple[int, int]:

@@ -74,18 +74,17 @@ def normalise(table: Table, row: Row) -> Row:
     """
     if len(row) != len(table.columns):
         wanted = ", ".join(table.columns[1:])
-        message = (
-            f"storage {table.key!r} takes {len(table.columns) - 1} values ({wanted}), got {len(row) - 1}: {row[1:]!r}"
-        )
+        message = f"storage {table.key!r} takes {len(table.columns) - 1} values ({wanted}), "
+        message += f"got {len(row) - 1}: {_show(row[1:])}"
         raise TypeError(message)
     time = _plain(table, "time", row[0])
     if not isinstance(time, (int, float)):
-        message = f"storage {table.key!r}: the timestamp must be a number of seconds, got {row[0]!r}"
+        message = f"storage {table.key!r}: the timestamp must be a number of seconds, got {_show(row[0])}"
         raise TypeError(message)
     if isinstance(time, int):
         time = float(time) if abs(time) < _INT_LIMIT else math.inf
     if not math.isfinite(time):
-        message = f"storage {table.key!r}: the timestamp must be finite, got {row[0]!r}"
+        message = f"storage {table.key!r}: the timestamp must be finite, got {_show(row[0])}"
         raise ValueError(message)
     columns = zip(table.columns[1:], table.affinities[1:], row[1:], strict=True)
     return (time, *[_fit(table, column, affinity, value) for column, affinity, value in columns])
@@ -128,6 +127,12 @@ _BASES: dict[type, Any] = {str: str.__str__, int: int.__int__, float: float.__fl
 
 
 def _complaint(table: Table, column: str, rule: str, value: object) -> str:
-    text = repr(value)
-    shown = text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004  (what fits a log line)
-    return f"storage {table.key!r}: column {column!r} {rule}, got {type(value).__name__} {shown}"
+    return f"storage {table.key!r}: column {column!r} {rule}, got {type(value).__name__} {_show(value)}"
+
+
+def _show(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  (an integer of 5000 digits has no repr, and a user's class may have a broken one)
+        return "(cannot be shown)"
+    return text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004  (what fits a log line)

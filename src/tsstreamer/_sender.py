@@ -134,8 +134,9 @@ class Sender:
         self._stored, self._stored_scanned = self._position, self._scanned
         self._stored_plan = [(number, upto, timestamp) for number, upto, timestamp in json.loads(plan)]
         # Retention may have moved the position into a message, or past it: its number is not used again.
-        self._planned = deque(entry for entry in self._stored_plan if entry[1] > self._position)
-        self._sequence = max(self._sequence, *(entry[0] for entry in self._stored_plan if entry[1] <= self._position), 0)
+        passed = [number for number, upto, _ in self._stored_plan if upto <= self._position]
+        self._sequence = max(self._sequence, *passed, 0)
+        self._planned = deque(self._stored_plan[len(passed) :])
         self._out.clear()
 
     def forget(self) -> None:
@@ -261,7 +262,10 @@ class Sender:
                 return True
             give_up = self._format_failures >= options.FORMAT_TRIES
             try:
-                packed = self._packer.pack(look, plan and plan[1], horizon=self._horizon, give_up=give_up)
+                if plan is None:
+                    packed = self._packer.pack(look, self._horizon, give_up=give_up)
+                else:
+                    packed = self._packer.repeat(look, plan[1], give_up=give_up)
             except (FormatError, TsStreamerError):
                 if self._out:
                     return False  # what is built goes first; then the error comes again
@@ -417,7 +421,10 @@ class Sender:
 
     def _fail(self, now: float, error: BaseException) -> None:
         self._last_error = str(error) if isinstance(error, (TsStreamerError, FormatError)) else reason(error)
-        if self._error is not None or isinstance(error, FilterError):
+        # A search that took too long may be the fault of a stalled machine: that is tried again, a few times.
+        slow = getattr(error.__cause__, "sqlite_errorname", "") == "SQLITE_INTERRUPT"
+        hopeless = isinstance(error, FilterError) and not (slow and self._failures < options.SEARCH_TRIES)
+        if self._error is not None or hopeless:
             self._out.clear()
             self._enter("stopped")
             return

@@ -301,17 +301,27 @@ class SqliteDataStreamer:
         if since is not None and since != "now":
             since = _number("since", since)
         packer = Packer(self._database, table, condition, bound, nodename=self._nodename, budget=budget)
-        with self._lock:
-            if stream in self._senders:
-                message = f"a stream {stream!r} is running: stop it first, or give this one another name="
-                raise StreamExistsError(message)
-            sender = Sender(spec, packer, self._database, writer)
-            if since == "now":
-                writer.flush(options.OPEN_SECONDS, patient=False)
-            sender.claim(since)
-            self._senders[stream] = sender
-            if self._messenger is not None:
-                self._run(sender)
+        sender = Sender(spec, packer, self._database, writer)
+        with sender.lock:  # updates pass it by until it has its position
+            with self._lock:
+                if stream in self._senders:
+                    message = f"a stream {stream!r} is running: stop it first, or give this one another name="
+                    raise StreamExistsError(message)
+                self._senders[stream] = sender
+            try:
+                # Not under `_lock`: a database that somebody has locked must not hold `close` up.
+                if since == "now":
+                    writer.flush(options.OPEN_SECONDS, patient=False)
+                sender.claim(since)
+                with self._lock:
+                    if self._messenger is not None and not sender.stopped.is_set():
+                        self._run(sender)
+            except BaseException:
+                with self._lock:
+                    sender.stopped.set()
+                    self._senders.pop(stream, None)
+                    self._runners.pop(stream, None)
+                raise
 
     def doUpdates(self, now: float, messenger: Messenger) -> float:
         """Send what is due at `now`, after everything stored before the call is committed.
@@ -395,8 +405,12 @@ class SqliteDataStreamer:
                 message = "startUpdates is running: stop it with stopUpdates first"
                 raise TsStreamerError(message)
             self._messenger = messenger
-            for sender in self._senders.values():
-                self._run(sender)
+            try:
+                for sender in self._senders.values():
+                    self._run(sender)
+            except BaseException:
+                self._stop_updates(monotonic())
+                raise
 
     def stopUpdates(self, timeout: float | None = None) -> bool:
         """Stop what `startUpdates` started, after a last pass; does nothing if it is not running.
@@ -566,9 +580,10 @@ class SqliteDataStreamer:
 
     def _run(self, sender: Sender) -> None:
         assert self._messenger is not None  # noqa: S101  (the callers hold the lock and looked)
-        writer = self._open_writer()
-        runner = Runner(sender, self._messenger, lambda: writer.flush(options.SAVE_SECONDS, patient=False))
-        self._runners[sender.spec.name] = runner
+        if sender.spec.name not in self._runners:
+            writer = self._open_writer()
+            runner = Runner(sender, self._messenger, lambda: writer.flush(options.SAVE_SECONDS, patient=False))
+            self._runners[sender.spec.name] = runner
 
     def _stop_updates(self, deadline: float) -> bool:
         with self._lock:

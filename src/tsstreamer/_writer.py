@@ -268,7 +268,7 @@ class Writer:
     def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, closing: bool = False) -> bool:
         """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
         batches = [(backlog, rows) for backlog, rows in batches if rows]
-        due = self._retention.due(idle=not batches and not jobs)
+        due = self._retention.due()
         if not batches and not jobs and not due and not (closing and self._balance([], {}, [])):
             return True
         delay = options.RETRY_FIRST

@@ -131,7 +131,8 @@ def test_late_and_equal_timestamps_are_sent_in_the_order_of_storing() -> None:
 @pytest.mark.parametrize("kind", ["yaml", "function"])
 def test_infinite_timestamps_written_by_another_program(tmp_path: Path, kind: str) -> None:
     """A time that is infinite, text or NULL is sent like any other, and confuses neither lag nor order."""
-    streamer, messenger, times = opened(tmp_path / "db"), RecordingMessenger(), []
+    streamer, messenger = opened(tmp_path / "db"), RecordingMessenger()
+    times: list[object] = []
 
     def function(data: list[list[object]], _: object) -> str:
         times.extend(row[0] for row in data)

@@ -63,8 +63,9 @@ def test_a_row_that_cannot_be_formatted_costs_itself_only(tmp_path: Path, error:
 @pytest.mark.parametrize("nonsense", [None, 3, ["text"], bytearray(b"text")])
 def test_nonsense_counts_as_a_failure(nonsense: object) -> None:
     """A formatter must return str or bytes; anything else is a failure that names the type."""
+    formatter: Any = lambda *_: nonsense  # noqa: E731  (of no type that `stream` would take)
     streamer = opened()
-    streamer.stream("log", formatter=lambda data, _: nonsense if data[0][1] == 1 else as_json(data, _))
+    streamer.stream("log", formatter=formatter)
     store(streamer, [1])
     streamer.doUpdates(100.0, Collector())
     assert f"got {type(nonsense).__name__}" in state(streamer).lastError
@@ -161,6 +162,26 @@ def test_a_repeated_message_in_which_nothing_is_left(tmp_path: Path) -> None:
     assert [2, 3, 4, 5] == receiver.values
     assert [(0, 4), (4, 6)] == [(message.after, message.upto) for message in receiver.messages]
     assert [] == receiver.gaps
+
+
+def test_a_formatter_that_fails_for_many_rows_at_once() -> None:
+    """Rows that can be formatted singly but not together are sent in smaller messages, and none is given up."""
+    streamer, receiver = opened(), Collector()
+
+    def small_only(data: list[list[Any]], userdata: object) -> str:
+        if len(data) > 10:
+            raise MemoryError
+        return as_json(data, userdata)
+
+    streamer.stream("log", formatter=small_only)
+    store(streamer, range(100))
+    now = 100.0
+    while state(streamer).lagRows:
+        now = streamer.doUpdates(now, receiver)
+    assert list(range(100)) == receiver.values
+    assert ("", 0) == (state(streamer).lastError, state(streamer).deadRows)
+    assert 10 <= len(receiver.messages) <= 20
+    streamer.close()
 
 
 def test_a_formatter_may_change_what_it_gets() -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 import pytest
 import yaml
 
+from tests.support import wait_until
 from tsstreamer import MessengerError, SqliteDataStreamer
 from tsstreamer.testing import ManualClock, RecordingMessenger
 
@@ -80,9 +81,10 @@ def test_a_wait_that_began_before_is_woken() -> None:
     """A thread that waits for a message goes on when it is sent."""
     messenger = RecordingMessenger()
     found: list[int] = []
-    waiting = threading.Thread(target=lambda: found.append(len(messenger.waitFor(1))))
+    waiting = threading.Thread(target=lambda: found.append(len(messenger.waitFor(1, timeout=50.0))))
     with sending_streamer() as streamer:
         waiting.start()
+        wait_until(lambda: messenger._changed._waiters)  # type: ignore[attr-defined]  # the thread sleeps
         streamer.doUpdates(0.0, messenger)
         waiting.join(10)
     assert [1] == found

@@ -1,4 +1,4 @@
-"""Makes SQLite's system calls fail, without root and without a mock: through the table that SQLite keeps for its own tests.
+"""Makes SQLite's system calls fail without root or a mock: through the table that SQLite keeps for its own tests.
 
 `sqlite3_vfs.xSetSystemCall` (https://sqlite.org/c3ref/vfs.html) of the very library that the sqlite3 module is linked
 to. Calls to ``fsync`` and ``fdatasync`` are not in that table.
@@ -59,7 +59,7 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(loaded[0])
 
 
-def _find_vfs(name: bytes | None = None) -> Any:  # noqa: ANN401  (a ctypes pointer)
+def _find_vfs(name: bytes | None = None) -> Any:
     find = _library().sqlite3_vfs_find
     find.restype, find.argtypes = ctypes.POINTER(_Vfs), [ctypes.c_char_p]
     return find(name)
@@ -108,7 +108,7 @@ def failing(
     original = signature(vfs.contents.xGetSystemCall(here, call.encode()))
     fault = Fault(error, fails, where)
 
-    def replacement(*arguments: Any) -> int:  # noqa: ANN401  (what the call takes)
+    def replacement(*arguments: Any) -> int:
         if fault.hit(arguments[0]):
             ctypes.set_errno(fault.error)
             return -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -16,13 +15,14 @@ from tsstreamer import SqliteDataStreamer, TsStreamerError
 from tsstreamer import _options as options
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
 ROWS = 3_000
 
 _RULES = {
-    "check": "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL, n INTEGER CHECK (n % 7 <> 3), text VARCHAR)",
-    "not null": "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL, n INTEGER, text VARCHAR NOT NULL)",
+    "check": "n INTEGER CHECK (n % 7 <> 3), text VARCHAR",
+    "not null": "n INTEGER, text VARCHAR NOT NULL",
 }
 _TRIGGERS = {
     action: f"CREATE TRIGGER rule BEFORE INSERT ON log WHEN new.n % 7 = 3 BEGIN SELECT raise({words}); END"
@@ -38,15 +38,15 @@ _TRIGGERS = {
 def _rule(path: Path, rule: str) -> None:
     """Make the storage's table, or a trigger on it, as the user's own program might."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        plain = "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL, n INTEGER, text VARCHAR)"
-        connection.execute(_RULES.get(rule, plain))
+        columns = _RULES.get(rule, "n INTEGER, text VARCHAR")
+        connection.execute(f"CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL, {columns})")
         if rule in _TRIGGERS:
             connection.execute(_TRIGGERS[rule])
 
 
 @pytest.mark.parametrize("rule", ["check", "not null", "abort", "fail", "ignore"])
 def test_bad_rows_cost_themselves_only(tmp_path: Path, rule: str) -> None:
-    """Whatever way the table refuses a row: the others are stored in order, it is buried with its values, and counted."""
+    """Whatever way the table refuses a row: the others are stored in order, it is buried and counted."""
     path = tmp_path / "log.db"
     _rule(path, rule)
     changes: list[TsStreamerError | None] = []
@@ -113,7 +113,7 @@ def test_a_rule_added_while_running(tmp_path: Path) -> None:
     assert [3, 0, 1, 2, 4, 5, 6, 7, 8, 9] == [row[2] for row in rows_of(path, "log")]
 
 
-def test_a_table_dropped_by_another_program_is_trouble_not_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_dropped_by_a_stranger_is_trouble_not_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a table that is gone wait, the state says why; when it is made again they are stored."""
     monkeypatch.setattr(options, "RETRY_LAST", 0.05)
     path = tmp_path / "log.db"
@@ -132,7 +132,7 @@ def test_a_table_dropped_by_another_program_is_trouble_not_loss(tmp_path: Path, 
 def test_a_trigger_that_ends_the_transaction_is_trouble_not_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Documented limit: after ``raise(ROLLBACK)`` nobody knows whose fault it was; rows wait until the trigger is gone."""
+    """Documented limit: after ``raise(ROLLBACK)`` nobody knows whose fault it was; rows wait until it is gone."""
     monkeypatch.setattr(options, "RETRY_LAST", 0.05)
     path = tmp_path / "log.db"
     _rule(path, "rollback")

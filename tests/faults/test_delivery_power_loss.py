@@ -84,9 +84,7 @@ def to_message(fields: dict[str, Any]) -> Message:
 def lose_power(path: Path, salt: str, synced: int, rng: random.Random) -> None:
     """Cut or garble the log somewhere behind what was synced, and take the shared memory away."""
     log, memory = Path(f"{path}-wal"), Path(f"{path}-shm")
-    _, backfilled, attempted = (
-        struct.unpack_from("<I", memory.read_bytes(), offset)[0] for offset in (16, 96, 128)
-    )
+    _, backfilled, attempted = (struct.unpack_from("<I", memory.read_bytes(), offset)[0] for offset in (16, 96, 128))
     content = log.read_bytes()
     first = 32 + max(backfilled, attempted) * (4096 + 24)
     if content[16:24].hex() == salt:

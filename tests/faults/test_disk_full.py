@@ -1,4 +1,4 @@
-"""The disk is full, or fails: rows wait in memory, reading goes on, and when there is room everything is stored once."""
+"""The disk is full, or fails: rows wait in memory, reading goes on, and later everything is stored once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_full_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_full_disk_while_a_dead_letter_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLITE_FULL when the bad row is buried: nothing of the batch is committed; later all of it is, the letter once."""
+    """SQLITE_FULL when the bad row is buried: nothing of the batch is committed; later all of it is, once."""
     monkeypatch.setattr(options, "RETRY_LAST", 0.05)
     path = tmp_path / "log.db"
     with SqliteDataStreamer(path) as streamer:
@@ -108,7 +108,7 @@ def test_a_full_disk_while_a_dead_letter_is_written(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(streamer._database, "bury", full)
         with streamer._database.lock:
             streamer._database._connection().execute(
-                "CREATE TRIGGER no_threes BEFORE INSERT ON log WHEN new.n = 3 BEGIN SELECT raise(ABORT, 'no threes'); END"
+                "CREATE TRIGGER rule BEFORE INSERT ON log WHEN new.n = 3 BEGIN SELECT raise(ABORT, 'no threes'); END"
             )
         for number in range(6):
             streamer.storeData("log", 1.0, number, "x")

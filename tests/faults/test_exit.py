@@ -42,10 +42,12 @@ _ENDS = {
     ),
     "closed by an atexit function of the program": ("atexit.register(streamer.close)", 0),
     "interrupted while it closes": (
-        "threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()\n"
-        "flush = streamer._writer.flush\n"
-        "streamer._writer.flush = lambda *_, **__: (time.sleep(9), flush())\n"
-        "try:\n    streamer.close()\nfinally:\n    streamer._writer.flush = flush",
+        (
+            "threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()\n"
+            "flush = streamer._writer.flush\n"
+            "streamer._writer.flush = lambda *_, **__: (time.sleep(9), flush())\n"
+            "try:\n    streamer.close()\nfinally:\n    streamer._writer.flush = flush"
+        ),
         130,
     ),
 }
@@ -57,7 +59,7 @@ def _numbers(path: Path) -> list[int]:
 
 @pytest.mark.parametrize("end", _ENDS)
 def test_rows_are_stored_at_every_end_that_python_notices(tmp_path: Path, end: str) -> None:
-    """Return, exit, exception and signals with a handler: all rows are in the file, and the process ends as it would."""
+    """Return, exit, exception, signals with a handler: all rows are in the file, and the process ends as it would."""
     source, status = _ENDS[end]
     done = run_python(_OPEN + source, cwd=tmp_path)
     assert (status if status != 130 else -signal.SIGINT) == done.returncode, done.stderr
@@ -138,7 +140,7 @@ def test_a_forgotten_streamer_warns_and_stores_its_rows(tmp_path: Path) -> None:
     streamer = SqliteDataStreamer(tmp_path / "log.db", flushInterval=60)
     streamer.addStorage("log", ["n"], ["INTEGER"])
     streamer.storeData("log", 1.0, 0)
-    with pytest.warns(ResourceWarning, match=r"unclosed .*log\.db"):
+    with pytest.warns(ResourceWarning, match=r"unclosed .*log\.db"):  # noqa: PT031  (one step: let go)
         del streamer
         gc.collect()
     assert [0] == _numbers(tmp_path / "log.db")
@@ -229,7 +231,7 @@ def test_close_from_a_messenger_while_another_thread_closes(tmp_path: Path) -> N
 
 
 def test_close_from_on_error_ends_everything(tmp_path: Path) -> None:
-    """`onError` runs in the writer's thread and may close: it returns at once, and the rows are stored when the fault ends."""
+    """`onError` runs in the writer's thread and may close: it returns at once, the rows are stored after the fault."""
     path = tmp_path / "log.db"
     told = threading.Event()
 
@@ -264,7 +266,7 @@ def test_a_forgotten_streamer_collected_in_its_own_writer_thread(tmp_path: Path)
     holder[0].addStorage("log", ["n"], ["INTEGER"])
     writer = holder[0]._writer
     assert writer is not None
-    with pytest.warns(ResourceWarning, match="unclosed"), write_lock(path):
+    with pytest.warns(ResourceWarning, match="unclosed"), write_lock(path):  # noqa: PT031  (comes in between)
         holder[0].storeData("log", 1.0, 0)
         assert gone.wait(10)
     writer.thread.join(10)

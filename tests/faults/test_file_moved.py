@@ -36,6 +36,12 @@ def _other(path: Path) -> Path:
     return other
 
 
+def _empty(path: Path) -> Path:
+    other = path.with_name("empty.db")
+    other.touch()
+    return other
+
+
 def _with_companions(path: Path, action: Callable[[Path], object]) -> None:
     for suffix in ("", "-wal", "-shm"):
         action(path.with_name(path.name + suffix))
@@ -47,7 +53,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], list[int]]] = {
     "deleted with its log": (lambda path: _with_companions(path, lambda each: each.unlink()), [5, 6, 7, 8, 9]),
     "renamed": (lambda path: path.rename(path.with_name("old.db")), [5, 6, 7, 8, 9]),
     "replaced": (lambda path: _other(path).replace(path), [1000, 5, 6, 7, 8, 9]),
-    "replaced by an empty file": (lambda path: (path.unlink(), path.touch()), [5, 6, 7, 8, 9]),
+    "replaced by an empty file": (lambda path: _empty(path).replace(path), [5, 6, 7, 8, 9]),
     "its log deleted": (lambda path: path.with_name(path.name + "-wal").unlink(), list(range(10))),
     "its index deleted": (lambda path: path.with_name(path.name + "-shm").unlink(), list(range(10))),
 }
@@ -55,7 +61,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], list[int]]] = {
 
 @pytest.mark.parametrize("fault", _FAULTS)
 def test_rows_go_to_the_file_at_the_path(tmp_path: Path, fault: str) -> None:
-    """The next rows are in the file that is found under the name; it is said once, and the old rows are in the old file."""
+    """The next rows are in the file that is found under the name; it is said once, the old file keeps the old rows."""
     path = tmp_path / "log.db"
     happens, expected = _FAULTS[fault]
     changes: list[TsStreamerError | None] = []

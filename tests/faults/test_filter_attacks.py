@@ -68,7 +68,7 @@ ATTACKS = [
     Attack("string left open", "name = 'x", "unrecognized token", "unrecognized token"),
     Attack("string with an escaped end", "name = 'x'') OR (1=1", "unrecognized token", "unrecognized token"),
     Attack("backslash does not escape", r"name = 'x\') OR (''=''", SYNTAX, ""),
-    Attack("parenthesis in a quoted name", '"level) OR (1=1" = 1', "no such column", ""),
+    Attack("parenthesis in a quoted name", '"level) OR (1=1" = 1', "no such column", UNKNOWN_IN_QUOTES),
     Attack("parenthesis in brackets", "[level) OR (1=1] = 1", "no such column", "no such column"),
     Attack("parenthesis in back quotes", "`level) OR (1=1` = 1", "no such column", "no such column"),
     Attack("bracket left open", "[level = 1", "unrecognized token", "unrecognized token"),
@@ -77,6 +77,7 @@ ATTACKS = [
     Attack("full-width quote", "name = \uff07x\uff07", "no such column", "no such column"),
     Attack("no-break space", "level\u00a0= 1", "no such column", "no such column"),
     Attack("byte order mark before select", "id IN (\ufeffSELECT id FROM secrets)", "no such table", DENIED),
+    Attack("byte order mark before select of nothing", "id IN (\ufeffSELECT 12)", SUBSELECT, ""),
     Attack("NUL cuts the text", "1=1)\0", "NUL", "null character"),
     Attack("NUL in a string", "name = '\0'", "NUL", "null character"),
     Attack("lone surrogate", "name = '\ud800'", "surrogates", "surrogates"),
@@ -138,7 +139,8 @@ ATTACKS = [
     Attack("glob with many classes", f"msg GLOB '*{'[a-b]' * 39}c'", "", ""),
     Attack("like with a long pattern", f"msg LIKE '%{'a' * 5000}b'", "too complex", "too complex"),
     Attack("like with the row as pattern", "msg LIKE msg", "", "too complex"),
-    Attack("trim, quadratic", "rtrim(msg, msg) = ''", "'rtrim' is not allowed", DENIED),
+    Attack("trim, quadratic", "trim(msg, msg) = ''", "'trim' is not allowed", DENIED),
+    Attack("rtrim, quadratic", "rtrim(msg, hex(msg)) = ''", "'rtrim' is not allowed", ONLY_CHECK),
     Attack("instr, quadratic", "instr(msg, substr(msg, 1, 1000) || 'b')", "'instr' is not allowed", ""),
     Attack("replace, quadratic", "length(replace(msg, 'a', 'aa')) > 1", "'replace' is not allowed", ""),
     # --- memory
@@ -201,7 +203,7 @@ ATTACKS = [
     Attack("no argument", "unixepoch() > time", TIME, ""),
     Attack("no time", "strftime('%s') > time", TIME, ""),
     # --- the library's own parameters
-    Attack("first parameter", "?1 < id", r"placeholder \?1", ""),
+    Attack("first parameter", "?1 < id", r"placeholder \?1", "^$|named parameter"),
     Attack("named parameter", ":after < id", "placeholder :after", "bindings|named placeholders|Binding"),
     Attack("at parameter", "@after < id", "placeholder @after", "bindings|named placeholders|Binding"),
     Attack("dollar parameter", "$after < id", r"placeholder \$after", "bindings|named placeholders|Binding"),
@@ -279,12 +281,12 @@ def child(mode, text):
     resource.setrlimit(resource.RLIMIT_CPU, (2, 3))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(20)
-    start = time.monotonic()
+    start = time.process_time()  # a busy machine must not count
     try:
         outcome = {"result": attack(mode, text)}
     except BaseException as error:
         outcome = {"error": f"{type(error).__name__}: {error}"}
-    outcome["seconds"] = time.monotonic() - start
+    outcome["seconds"] = time.process_time() - start
     outcome["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return json.dumps(outcome)
 

@@ -45,7 +45,7 @@ def _kill_once(path: Path, run: int, seconds: float, *, honest: bool = True) -> 
     with running(_PROGRAM, path, run, honest) as process:
         time.sleep(seconds)
         process.kill()
-        return Counter(dict(said(process)))
+        return Counter({line[0]: line[1] for line in said(process)})
 
 
 def _stored(path: Path, run: int) -> Counter[int]:

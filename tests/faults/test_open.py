@@ -1,4 +1,4 @@
-"""What can be known at open fails at open, in the caller's thread, with a reason and a hint; the file stays as it was."""
+"""What can be known at open fails at open, in the caller's thread, with a hint; the file stays as it was."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _other_version(path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_refused_and_left_alone(
     tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
-    """Not a database, damaged, or of another version: StorageError with the reason, and no byte of the file has changed."""
+    """Not a database, damaged, or of another version: StorageError with the reason, and no byte has changed."""
     path = tmp_path / "log.db"
     make(path)
     before = path.read_bytes()
@@ -126,7 +126,7 @@ def _as_nobody(body: Callable[[], None]) -> int:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 @pytest.mark.parametrize("what", ["file", "folder", "unreadable"])
 def test_a_file_or_folder_that_may_not_be_written(tmp_path: Path, what: str) -> None:
-    """Read-only file, read-only folder, unreadable file: StorageError in the caller's thread, not later in the writer's."""
+    """Read-only file or folder, unreadable file: StorageError in the caller's thread, not later in the writer's."""
     path = tmp_path / "log.db"
     _good(path)
     folders = [folder for folder in (tmp_path, *tmp_path.parents) if str(folder).startswith("/tmp/")]  # noqa: S108

@@ -1,4 +1,4 @@
-"""Power loss: the end of the write-ahead log, which no sync had reached, is cut off or garbled; then everything is opened.
+"""Power loss: the end of the write-ahead log, which no sync had reached, is cut off or garbled.
 
 Only what may legally be lost is: not what a checkpoint may have written to the database already, and not what a commit
 with ``synchronous=FULL`` has synced.
@@ -85,7 +85,8 @@ def test_power_loss_leaves_a_prefix_and_positions_within_it(tmp_path: Path, rng:
         lost += max(0, (marks[-1][0] if marks else 0) - len(numbers))
         stored = len(numbers)
         ((newest, position, scanned),) = query(
-            path, "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'log'), position, scanned FROM tsstreamer_streams"
+            path,
+            "SELECT seq, position, scanned FROM sqlite_sequence AS ids, tsstreamer_streams WHERE ids.name = 'log'",
         )
         assert isinstance(newest, int)
         assert isinstance(position, int)

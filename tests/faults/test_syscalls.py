@@ -1,4 +1,4 @@
-"""The N-th system call of SQLite fails, for N = 1, 2, 3 … until it is not reached any more; then the fault goes away."""
+"""The N-th system call of SQLite fails, for N = 1, 2, 3 … until it is not reached any more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import itertools
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 ERRORS = (errno.ENOSPC, errno.EIO)
 BATCHES, ROWS = 2, 10
 MODES: dict[str, Callable[[int, int], bool]] = {
-    "once": lambda number, first: number == first,
-    "sticky": lambda number, first: number >= first,
+    "once": lambda first, number: number == first,
+    "sticky": lambda first, number: number >= first,
     # The retry meets a fault of its own.
-    "twice": lambda number, first: number in (first, first + 3),
+    "twice": lambda first, number: number in (first, first + 3),
 }
 
 
@@ -62,7 +63,7 @@ def test_storing_survives_the_failure_of_any_call(tmp_path: Path, call: str, err
         number = itertools.count()
         points = 0
         for first in itertools.count(1):
-            with failing(call, error, lambda n, first=first: MODES[mode](n, first)) as fault:
+            with failing(call, error, partial(MODES[mode], first)) as fault:
                 for _ in range(BATCHES):
                     for _ in range(ROWS):
                         streamer.storeData("log", 1.0, next(number))
@@ -86,28 +87,30 @@ def test_storing_survives_the_failure_of_any_call(tmp_path: Path, call: str, err
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", CALLS)
 def test_opening_survives_the_failure_of_any_call(tmp_path: Path, call: str, error: int) -> None:
-    """Opening either works or raises StorageError and leaves nothing; the next opening finds the rows of those before."""
+    """Opening works, or raises StorageError and leaves nothing; the next opening finds the rows of those before."""
     path = tmp_path / "log.db"
     expected = []
+    refused = 0
     for first in itertools.count(1):
-        with failing(call, error, lambda n, first=first: n == first) as fault:
+        with failing(call, error, first.__eq__) as fault:
             try:
                 with SqliteDataStreamer(path, flushInterval=0.0) as streamer:
                     streamer.addStorage("log", ["n"], ["INTEGER"])
                     streamer.storeData("log", 1.0, first)
                     assert streamer.flush(10.0)
                     expected.append(first)
-            except StorageError as problem:
-                assert "log.db" in str(problem)
+            except StorageError:
+                refused += 1
         if not fault.failed:
             break
     assert expected[-1] == first
+    assert len(expected) == first - refused
     _assert_sound(path, expected)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 def test_a_failing_checkpoint_loses_nothing_and_shows_in_the_size_of_the_log(tmp_path: Path, error: int) -> None:
-    """Writes to the database file itself fail without any error: commits go on, `walBytes` grows, and shrinks again later."""
+    """Writes to the database file itself fail without any error: commits go on, and `walBytes` shows it."""
     path = tmp_path / "log.db"
     with SqliteDataStreamer(path, flushInterval=0.0) as streamer:
         streamer.addStorage("log", ["n"], ["INTEGER"])
@@ -128,7 +131,7 @@ def test_a_failing_checkpoint_loses_nothing_and_shows_in_the_size_of_the_log(tmp
 
 
 def test_a_fault_for_ever_is_degraded_and_told_once(tmp_path: Path) -> None:
-    """While nothing can be written the state says why, `flush` does not lie, and `close(timeout)` counts what it gives up."""
+    """While nothing can be written the state says why, `flush` is False, `close(timeout)` counts what it gives up."""
     path = tmp_path / "log.db"
     changes: list[TsStreamerError | None] = []
     streamer = SqliteDataStreamer(path, flushInterval=0.0, onError=changes.append)
@@ -140,7 +143,8 @@ def test_a_fault_for_ever_is_degraded_and_told_once(tmp_path: Path) -> None:
         assert not streamer.flush(0.1)
         stats = streamer.stats()
         assert "SQLITE_FULL" in stats.reason
-        assert (5, 0, 5) == (stats.storages["log"].accepted, stats.storages["log"].committed, stats.storages["log"].pending)
+        ledger = stats.storages["log"]
+        assert (5, 0, 5) == (ledger.accepted, ledger.committed, ledger.pending)
         with pytest.raises(StorageError, match="5 rows"):
             streamer.close(0.3)
     assert {"close": 5} == dict(streamer.close().dropped)

@@ -60,7 +60,7 @@ def test_the_older_sender_stops_within_a_period(tmp_path: Path, how: str) -> Non
     path, out = tmp_path / "db", tmp_path / "out"
 
     def start(name: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", "-c", CHILD, path, out, name, str(PERIOD), how]
+        command = [sys.executable, "-W", "error", "-c", CHILD, str(path), str(out), name, str(PERIOD), how]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def lines() -> int:

@@ -1,4 +1,4 @@
-"""A streamer belongs to the process that made it: forks under load, what the child may do, and a control without the guard."""
+"""A streamer belongs to the process that made it: forks under load, and a control without the guard."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _assert_refused(streamer: SqliteDataStreamer) -> None:
 
 
 def test_every_call_in_the_child_says_whose_streamer_it_is(tmp_path: Path) -> None:
-    """In the child each call raises a clear error at once, and what the parent had waiting is stored once, by the parent."""
+    """In the child each call raises a clear error at once; what the parent had waiting it stores, once."""
     path = tmp_path / "log.db"
     with SqliteDataStreamer(path, flushInterval=60) as streamer:
         streamer.addStorage("log", ["thread", "n"], ["INTEGER"] * 2)
@@ -110,8 +110,8 @@ if pid:
 
 
 @pytest.mark.timeout(300)
-def test_forks_under_load(tmp_path: Path) -> None:
-    """While four threads store and a stream is read, no child hangs, no row is lost or doubled; a child can have its own file."""
+def test_forks_under_load(tmp_path: Path) -> None:  # noqa: C901  (one story)
+    """While four threads store and a stream is sent, no child hangs, no row is lost or doubled; its own file works."""
     path, memory = tmp_path / "log.db", SqliteDataStreamer(":memory:", flushInterval=0.001)
     stop = threading.Event()
     counts = [0] * 4

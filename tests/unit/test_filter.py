@@ -81,7 +81,7 @@ def matching(reader: sqlite3.Connection, checked: Filter) -> list[int]:
         ("android = 1", "android = 1"),
         ('"and" = 1', '"and" = 1'),
         ("AND WHERE level", "WHERE level"),
-        ("\u00a0level", "\u00a0level"),
+        ("\u00a0level \u00a0", "\u00a0level \u00a0"),
         ("/* open", "/* open"),
         ("", ""),
         (" \n", ""),
@@ -172,7 +172,7 @@ def test_conditions_pass_and_select(
         ("id IN json_each('[]')", "a sqlfilter may only be a condition over the columns"),
         ("nosuch = 1", "no such column: nosuch"),
         ('level = "warning"', 'no such column: "warning" at character 9 (a string stands in single quotes)'),
-        ('"LEVÉL" = 1', 'no such column: "LEVÉL" at character 1'),
+        ('1 /* a */ OR "nosuch" = 1 /* b */', 'no such column: "nosuch" at character 14'),
         ("level = 1; DROP TABLE log", "a sqlfilter is one condition, without ';' at character 10"),
         ("name = 'a\0b'", "a sqlfilter must not hold NUL: it does at character 10"),
         ("name = '\udcff'", "a sqlfilter and its parameters must not hold lone surrogates"),
@@ -290,6 +290,14 @@ def test_parameters_need_placeholders(text: str) -> None:
         check(text, (1,), COLUMNS)
 
 
+def test_names_fold_in_ascii_only() -> None:
+    """Quoted names are compared as SQLite does it: É is not é, and would be a string."""
+    columns = [("time", ""), ("é", "")]
+    assert check('"é" = 1 OR "TIME" = 1', (), columns)
+    with pytest.raises(FilterError, match='no such column: "É"'):
+        check('"É" = 1', (), columns)
+
+
 def _pass(text: str) -> Filter | None:
     with suppress(FilterError):
         return check(text, (), COLUMNS)
@@ -298,7 +306,14 @@ def _pass(text: str) -> Filter | None:
 
 def test_a_check_leaves_room_for_the_statement(reader: sqlite3.Connection) -> None:
     """The deepest nesting that passes the check still compiles inside the library's longest statement."""
-    for opening, closing_ in (("(", ")"), ("NOT ", ""), ("abs(", ")"), ("CASE WHEN 1 THEN ", " END"), ("1 + (", ")")):
+    for opening, closing_ in (
+        ("(", ")"),
+        ("NOT ", ""),
+        ("1 OR ", ""),
+        ("abs(", ")"),
+        ("CASE WHEN 1 THEN ", " END"),
+        ("1 + (", ")"),
+    ):
         passed = [nested for depth in range(1, 120) if (nested := _pass(opening * depth + "level" + closing_ * depth))]
         assert 5 < len(passed) < 119
         matching(reader, passed[-1])
@@ -361,6 +376,8 @@ def test_the_fence_makes_the_connection_read_only(path: Path) -> None:
         connection.set_authorizer(None)
         with pytest.raises(sqlite3.OperationalError, match="readonly database"):
             connection.execute("DELETE FROM log")
+        with pytest.raises(sqlite3.OperationalError, match="too many attached databases"):
+            connection.execute("ATTACH ':memory:' AS other")
 
 
 def test_the_fence_bounds_what_passes(path: Path) -> None:

@@ -36,6 +36,7 @@ VALUES = [
     ("null", '"null"', '"null"'),
     ("'\"\\\n\t/", r'''"'\"\\\n\t/"''', r'''"'\"\\\n\t/"'''),
     ("\x00\x01\x1f", r'"\u0000\u0001\u001f"', r'"\u0000\u0001\u001f"'),
+    ("a\x7f", r'"a\u007f"', '"a\x7f"'),
     ("\x7f\x80", r'"\u007f\u0080"', '"\x7f\x80"'),
     ("\x85\u2028\u2029", r'"\u0085\u2028\u2029"', r'"\u0085\u2028\u2029"'),
     ("\ufeff\ufffe\uffff", r'"\ufeff\ufffe\uffff"', '"\ufeff\ufffe\uffff"'),
@@ -46,16 +47,21 @@ VALUES = [
 
 
 def sql_texts(
-    formatter: SqlFormatter, rows: Sequence[Sequence[object]], affinities: Sequence[str] | None = None
+    formatter: SqlFormatter,
+    rows: Sequence[Sequence[object]],
+    affinities: Sequence[str] | None = None,
+    *,
+    told: bool = True,
 ) -> list[tuple[str, int]]:
-    """What SQLite writes for rows in a table without declared types, and whether it says that this is exact."""
+    """What SQLite writes for rows, and whether it says that this is exact; `told` lets the formatter know the columns."""
     names = [f'"%d {{0}} \'""{number}"' for number in range(len(rows[0]))]
     with closing(sqlite3.connect(":memory:")) as connection:
         types = affinities or [""] * len(names)
         columns = ", ".join(f"{name} {declared}" for name, declared in zip(names, types, strict=True))
         connection.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, {columns})")
         connection.executemany(f"INSERT INTO t VALUES (NULL, {', '.join('?' * len(names))})", rows)
-        row, exact = formatter.sqlrow(names, affinities), formatter.sqlexact(names, affinities)
+        known = affinities if told else None
+        row, exact = formatter.sqlrow(names, known), formatter.sqlexact(names, known)
         found = connection.execute(f"SELECT {row}, {exact} FROM t ORDER BY id").fetchall()
     return [(formatter.finish(text), exact) for text, exact in found]
 
@@ -144,7 +150,8 @@ def test_zeros_without_affinity_are_left_to_python(formatter: SqlFormatter) -> N
     """SQLite cannot tell -0.0 from 0.0, so it does not claim to where a column keeps the difference."""
     zeros: list[list[object]] = [[0.0, 0], [-0.0, 0], [1.5, 0], [0, 0], ["", 0], [b"", 0], [None, 0]]
     assert [0, 0, 1, 1, 1, 1, 1] == [exact for _, exact in sql_texts(formatter, zeros)]
-    assert [1] * 7 == [exact for _, exact in sql_texts(formatter, zeros, ["REAL", "NUMERIC"])]
+    for told in (True, False):
+        assert [1] * 7 == [exact for _, exact in sql_texts(formatter, zeros, ["REAL", "NUMERIC"], told=told)]
 
 
 @BOTH
