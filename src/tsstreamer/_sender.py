@@ -208,12 +208,11 @@ class Sender:
         self._retry_at = -math.inf
         if more:
             self._due = now
-        elif math.isinf(self._due):
-            self._due = now + self.spec.period
         elif now >= self._due:
             # Periods that were missed are skipped, not made up for.
             missed = (now - self._due) / self.spec.period
-            self._due += self.spec.period * (math.floor(missed) + 1)
+            if math.isfinite(missed):
+                self._due += self.spec.period * (math.floor(missed) + 1)
             if not now < self._due < math.inf:
                 self._due = now + self.spec.period
 

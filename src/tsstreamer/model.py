@@ -93,15 +93,15 @@ class StreamStats:
     Attributes:
         storage: Key of the storage that is streamed.
         state: ``waiting``, ``sending``, ``backing off`` or ``stopped`` (after an error that does not pass by itself).
-        since: Seconds since 1970 at which that state began.
+        since: Seconds since 1970 at which that state began; tries in between do not end a back-off.
         lastError: Text of the last failure, empty when there was none.
         position: Rows with ids up to this one were accepted by the messenger.
         sentRows: Rows accepted by the messenger since this streamer was opened.
         sentMessages: Messages accepted likewise.
         inFlight: Messages handed over whose futures are not done.
         deadRows: Rows that the formatter could not format; they are in the dead-letter table.
-        lagRows: Committed ids after `position`: an upper bound of the rows still to send.
-        lagSeconds: Age of the oldest committed row after `position`, by its timestamp; 0.0 without one.
+        lagRows: Committed ids that are still to be sent, or to be looked at by the filter.
+        lagSeconds: Age of the oldest row among these, by its timestamp; 0.0 without one.
     """
 
     storage: str
@@ -150,7 +150,7 @@ class CloseReport:
         stored: Rows committed.
         rejected: Rows in the dead-letter table.
         dropped: Rows given up, by reason.
-        unsent: For each stream by name, the committed ids after its position.
+        unsent: For each stream by name, the committed ids that are still to be sent.
     """
 
     stored: int

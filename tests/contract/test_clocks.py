@@ -101,6 +101,19 @@ def test_a_now_that_is_no_time_is_refused(now: float) -> None:
     streamer.close()
 
 
+@pytest.mark.parametrize("period", [1e-300, 1.0, 1e300])
+def test_the_ends_of_the_clock(period: float) -> None:
+    """The largest and smallest numbers there are, one after the other, are times like others."""
+    streamer, receiver = opened(), Collector()
+    streamer.stream("log", formatter=as_json, period=period)
+    for value, now in enumerate([-1.7e308, 1.7e308, -1.7e308, 0.0, 5e-324, 1.7e308]):
+        store(streamer, [value])
+        assert now <= streamer.doUpdates(now, receiver)
+    streamer.doUpdates(1.75e308, receiver)
+    assert list(range(6)) == receiver.values
+    streamer.close()
+
+
 def test_a_random_clock_sends_every_row_once(rng: random.Random) -> None:
     """Whatever `now` does, each row is sent once, in the order of storing."""
     streamer, receiver = opened(), Collector()
