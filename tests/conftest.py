@@ -54,12 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="takes minutes: set TSSTREAMER_SOAK=1"))
 
 
-def pytest_collection_finish() -> None:
-    """Put what the imports made out of the collector's sight: a look for leaks then takes little."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the seed with each failure, and remember it for the look at what is left behind."""
@@ -82,11 +76,12 @@ class _World:
 
     threads: frozenset[threading.Thread]
     descriptors: frozenset[tuple[str, str]]
-    connections: frozenset[int]
 
     @classmethod
     def now(cls) -> _World:
-        return cls(frozenset(threading.enumerate()), frozenset(_descriptors()), frozenset(map(id, _open_connections())))
+        # Frozen objects are those of before: out of the sight of `_open_connections`, which has few left to look at.
+        gc.freeze()
+        return cls(frozenset(threading.enumerate()), frozenset(_descriptors()))
 
     def left_behind(self) -> list[str]:
         """Describe what is there now and was not there then."""
@@ -96,7 +91,7 @@ class _World:
             stack = "".join(traceback.format_stack(frame)[-3:]) if frame else ""
             leaks.append(f"thread {thread.name!r} (daemon={thread.daemon})\n{stack}".rstrip())
         leaks += [f"descriptor {number} -> {target}" for number, target in set(_descriptors()) - self.descriptors]
-        leaks += [f"open {found!r}" for found in _open_connections() if id(found) not in self.connections]
+        leaks += [f"open {connection!r}" for connection in _open_connections()]
         return leaks
 
 
@@ -109,13 +104,12 @@ def _descriptors() -> Iterator[tuple[str, str]]:
 
 
 def _open_connections() -> Iterator[sqlite3.Connection]:
-    for candidate in gc.get_objects():
-        if isinstance(candidate, sqlite3.Connection):
-            try:
-                candidate.total_changes  # noqa: B018  (the cheapest question that only an open connection answers)
-            except sqlite3.ProgrammingError:
-                continue
-            yield candidate
+    for connection in [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection)]:
+        try:
+            connection.total_changes  # noqa: B018  (the cheapest question that only an open connection answers)
+        except sqlite3.ProgrammingError:
+            continue
+        yield connection
 
 
 @pytest.fixture(autouse=True)

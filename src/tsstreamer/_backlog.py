@@ -8,8 +8,8 @@ Contract:
   lands in a queue that nobody empties any more. A call that returns has its row counted in the last drain, one that
   raises has not.
 * ``accepted = committed + pending + rejected + dropped``: each term has its own counter, changed under the lock.
-* At most ``maxPending`` rows wait, those of the running transaction included; each producing thread may exceed that by
-  one.
+* At most ``maxPending`` rows wait. Those of the running transaction, `BATCH_ROWS` at most, are on their way and come on
+  top, or nobody could store while SQLite works. Each producing thread may exceed the bound by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from itertools import repeat
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class Backlog:
         self._sealed = False
         self._late: list[Row] = []
         self._taken = self._in_flight = self._committed = self._rejected = self._refused = self._high_water = 0
+        self._settled = 0  # rows out of the queue that are accounted for, with all before them
         self._dropped: Counter[str] = Counter()
         self._deleted = self._deleted_unsent = 0
         self.store = compile_store(table, self)
@@ -75,6 +76,9 @@ class Backlog:
             BufferFullError: The overflow policy says so.
             StreamerClosedError: Nothing goes in any more.
         """
+        # True where a signal handler or finalizer stores while its thread is in here: the writer could not get in to
+        # make room, so such a row exceeds the bound rather than wait.
+        nested = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001  (as `threading.Condition` asks it)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal()
@@ -88,7 +92,10 @@ class Backlog:
                 self._dropped["dropNewest"] += 1
                 return False
             if self._overflow == "dropOldest":
-                return self._drop_oldest()
+                self._drop_oldest()
+                return True
+            if self._overflow == "block" and nested:
+                return True
             if self._overflow == "raise" or threading.get_ident() == self._consumer:
                 raise self._full(0.0)
         return self._wait_for_room()
@@ -115,15 +122,12 @@ class Backlog:
                     del self._late[index]
                     raise self._refusal()
 
-    def _drop_oldest(self) -> bool:
-        try:
-            self.queue.get_nowait()
-        except Empty:  # the whole bound is in the running transaction: nothing older is left to give up
-            self._dropped["dropNewest"] += 1
-            return False
+    def _drop_oldest(self) -> None:
+        self._pop(1)
         self._taken += 1
         self._dropped["dropOldest"] += 1
-        return True
+        if not self._in_flight:
+            self._settled = self._taken
 
     def _wait_for_room(self) -> bool:
         deadline = monotonic() + self._block_timeout
@@ -200,6 +204,7 @@ class Backlog:
         """Account for drained rows whose transaction is committed."""
         with self._lock:
             self._in_flight -= committed + rejected
+            self._settled = self._taken
             self._committed += committed
             self._rejected += rejected
             self._share = None
@@ -251,9 +256,7 @@ class Backlog:
         if self._refusal is not None:
             self.limit = -1
             return
-        room = self._max_pending - self._in_flight
-        if self._gathering:
-            room = min(room, options.GATHER_ROWS)
+        room = min(self._max_pending, options.GATHER_ROWS) if self._gathering else self._max_pending
         self.limit = room if self._share is None else min(room, self._share)
 
     def _open_gates(self) -> None:
@@ -271,9 +274,9 @@ class Backlog:
             return self._taken + self.queue.qsize()
 
     def settled(self) -> int:
-        """Return the number of rows that are out of the backlog for good; those given up at the close never are."""
+        """Return the mark up to which all rows are accounted for; those given up at the close never are."""
         with self._lock:
-            return self._committed + self._rejected + self._dropped["dropOldest"]
+            return self._settled
 
     def dropped(self) -> dict[str, int]:
         """Return the rows given up so far, by reason."""
@@ -283,13 +286,13 @@ class Backlog:
     def stats(self) -> StorageStats:
         """Return the ledger as one consistent snapshot."""
         with self._lock:
-            waiting = self.queue.qsize()
+            waiting, dropped = self.queue.qsize(), dict(self._dropped)
             return StorageStats(
-                accepted=self._taken + waiting + self._dropped["dropNewest"],
+                accepted=self._taken + waiting + dropped.get("dropNewest", 0),
                 committed=self._committed,
                 pending=waiting + self._in_flight,
                 rejected=self._rejected,
-                dropped=dict(self._dropped),
+                dropped=dropped,
                 refused=self._refused,
                 highWater=self._high_water,
                 deleted=self._deleted,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tsstreamer._rows import Row
     from tsstreamer._sql import Table
 
-__all__ = ["Database", "storage_error"]
+__all__ = ["Database", "TooLargeError", "storage_error"]
 
 _ROW_FAULTS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE")
 _IGNORED = "a trigger of the table left the row out"
@@ -48,6 +48,10 @@ _HINTS = {
     "SQLITE_CANTOPEN": "the folder must exist and be writable, and the name must be a file's",
     "SQLITE_PERM": "the permissions of the file do not allow it",
 }
+
+
+class TooLargeError(StorageError):
+    """A read was longer than SQLite or the memory can take."""
 
 
 def storage_error(cause: BaseException, doing: str, name: str) -> StorageError:
@@ -74,7 +78,8 @@ class Database:
             StorageError: The path is bad, not a database, damaged, read-only, locked, of another schema version, or
                 cannot do WAL.
         """
-        self.name = name
+        # Absolute: a program that changes its folder must not go on in another file.
+        self.name = name if name == ":memory:" else os.path.abspath(name)  # noqa: PTH100  (resolve() would follow links)
         self.memory = name == ":memory:"
         self.lock = threading.Lock()
         self.read_lock = self.lock if self.memory else threading.Lock()
@@ -363,7 +368,7 @@ class Database:
         connection = self._connection()
         connection.executemany(
             _sql.ADD_DEAD,
-            [(*letter[:-1], json.dumps(letter[-1], default=repr)[: options.DEAD_TEXT]) for letter in letters],
+            [(*letter[:-1], json.dumps(list(map(_brief, letter[-1])))[: options.DEAD_TEXT]) for letter in letters],
         )
         connection.execute(_sql.TRIM_DEAD, (options.DEAD_LETTERS,))
 
@@ -382,6 +387,11 @@ class Database:
                 if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR":  # the words, not the world
                     raise storage_error(error, f"cannot create {table.key!r} in", self.name) from error
                 raise
+            if self.execute(_sql.DROP_EPOCHS, (table.key,)):
+                # A table of that name was dropped, so its ids come again: with a new epoch, and streams from the start.
+                self.execute(_sql.DROP_STREAMS, (table.key,))
+                self.epoch += 1
+                self.execute(_sql.SET_META, ("epoch", self.epoch))
             self.execute(_sql.ADD_EPOCH, (table.key,))
             return
         kind, name, text = found[0]
@@ -393,6 +403,7 @@ class Database:
             message = f"storage {table.key!r} exists with other columns: asked for {_show(wanted)}"
             message += f", found {kind} {name!r} with {_show(existing)}"
             raise SchemaMismatchError(message)
+        self.execute(_sql.ADD_EPOCH, (table.key,))
 
     # --- reading: any thread ---
 
@@ -405,6 +416,7 @@ class Database:
             bounded: The query holds a user's condition, so it is interrupted when it takes too long.
 
         Raises:
+            TooLargeError: The text of the query, or of its result, is longer than SQLite or the memory can take.
             StorageError: SQLite said no.
             FilterError: It said no to the condition, or the query took longer than it may.
         """
@@ -415,12 +427,22 @@ class Database:
             try:
                 with _filter.deadline(self._reader, options.SEARCH_SECONDS) if bounded else nullcontext():
                     return self._reader.execute(statement, values).fetchall()
-            except (sqlite3.Error, MemoryError) as error:
+            except (sqlite3.DataError, MemoryError) as error:
+                message = f"cannot read {self.name!r}: {error or type(error).__name__}"
+                raise TooLargeError(message) from error
+            except sqlite3.Error as error:
                 code = getattr(error, "sqlite_errorname", "")
                 if bounded and code.startswith(("SQLITE_ERROR", "SQLITE_INTERRUPT", "SQLITE_AUTH")):
                     message = f"the sqlfilter failed while reading: {error}"
                     raise FilterError(message) from error
                 raise storage_error(error, "cannot read", self.name) from error
+
+
+def _brief(value: object) -> object:
+    """Shorten a value for a dead letter; what cannot be written as JSON is described."""
+    if isinstance(value, (str, bytes)):
+        value = value[: options.DEAD_TEXT]
+    return value if value is None or isinstance(value, (str, int, float)) else repr(value)
 
 
 def _is_row_fault(error: BaseException) -> bool:

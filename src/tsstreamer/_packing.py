@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
 from tsstreamer import _sql
-from tsstreamer.errors import StorageError
-from tsstreamer.formatters import SqlFormatter
+from tsstreamer._database import TooLargeError
+from tsstreamer.formatters import JsonFormatter, SqlFormatter
 
 if TYPE_CHECKING:
     from tsstreamer._database import Database
@@ -27,6 +27,8 @@ __all__ = ["Budget", "FormatError", "Packed", "Packer", "reason"]
 
 Format = Callable[[list[list[Any]]], str | bytes]
 _ALL = 2**63 - 1
+_PLAIN = JsonFormatter()
+"""Writes the rows for formatters that are plain functions; its arrays are decoded again."""
 
 
 class FormatError(Exception):
@@ -93,16 +95,17 @@ class Packer:
         self._limit = options.PROBE_ROWS
         self._weight = 0.0  # bytes of data for each row of the last message
         self._scan_rows = max(options.SCAN_ROWS, budget.rows) if condition.sql else budget.rows
+        writer = formatter if isinstance(formatter, SqlFormatter) else _PLAIN
+        row = writer.sqlrow(table.quoted, table.affinities)
         if isinstance(formatter, SqlFormatter):
             self._head = formatter.head(nodename, table.columns)
             self._tail = formatter.tail()
             self._most_read = budget.bytes
-            row = formatter.sqlrow(table.quoted, table.affinities)
-            self._text = table.text_rows(row, formatter.sqlexact(table.quoted, table.affinities), where)
         else:
             self._most_read = options.READ_AHEAD * budget.bytes
             # The ids come along, so that a row that cannot be formatted can be named.
-            self._text = table.text_rows("'['||id||','||" + table.json_row + "||']'", table.json_exact, where)
+            row = f"'['||id||','||{row}||']'"
+        self._text = table.text_rows(row, writer.sqlexact(table.quoted, table.affinities), where)
 
     def repeat(self, after: int, upto: int, *, give_up: bool = False) -> Packed:
         """Pack exactly the rows up to an id again, without budgets; otherwise as `pack`."""
@@ -182,11 +185,8 @@ class Packer:
         values = (separator, after, end, *self._params, limit)
         try:
             ((text, count, reached, exact),) = self._database.read(self._text, values, bounded=self._bounded)
-        except StorageError as error:
-            cause = error.__cause__
-            if isinstance(cause, MemoryError) or getattr(cause, "sqlite_errorname", "") == "SQLITE_TOOBIG":
-                return None
-            raise
+        except TooLargeError:
+            return None
         if not count:
             return _Chunk(None, 0, end, 0, [])
         return _Chunk(text, count, reached, len(text), []) if exact else self._read_plainly(after, end, limit)
@@ -223,7 +223,7 @@ def _size(data: str | bytes | None) -> int:
 
 
 def _bytes(value: dict[str, str]) -> bytes:
-    return bytes.fromhex(value["b"])
+    return bytes.fromhex(value["hex"])
 
 
 def _format(

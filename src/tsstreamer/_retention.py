@@ -1,7 +1,7 @@
 """Deletes expired rows in small chunks, inside the writer's transactions, oldest first.
 
 Rows go from the front of a table only: one whose timestamp is far in the future keeps its place until `maxRows` reaches
-it, and a row behind it that expires earlier waits for the next look. A row that a stream has still to send stays,
+it, and a thousand such rows in a row keep those behind them as well. A row that a stream has still to send stays,
 unless ``keepUnsent=False``.
 """
 
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from tsstreamer._backlog import Backlog
     from tsstreamer._database import Database
 
-__all__ = ["Retention"]
+__all__ = ["Retention", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
+    """What one storage keeps: rows younger than `max_age` seconds, `max_rows` of them; None keeps all."""
+
     backlog: Backlog
     max_age: float | None
     max_rows: int | None
     keep_unsent: bool
+
+    def register(self, database: Database) -> None:
+        """Write it down, so that other programs can show it."""
+        database.execute(_sql.SET_STORAGE, (self.backlog.table.key, self.max_age, self.max_rows, self.keep_unsent))
 
 
 class Retention:
@@ -35,22 +41,17 @@ class Retention:
 
     def __init__(self) -> None:
         """Begin without rules: nothing is ever deleted."""
-        self._rules: dict[str, _Rule] = {}
+        self.rules: tuple[Rule, ...] = ()
         self._next = 0.0
         self._behind = False
         self._chunk = options.RETENTION_ROWS
 
-    def add(self, backlog: Backlog, max_age: float | None, max_rows: int | None, *, keep_unsent: bool) -> None:
+    def add(self, rule: Rule) -> None:
         """Set the rule of a storage."""
-        self._rules = {**self._rules, backlog.table.key: _Rule(backlog, max_age, max_rows, keep_unsent)}
+        self.rules = (*(old for old in self.rules if old.backlog is not rule.backlog), rule)
 
-    def register(self, database: Database, backlog: Backlog) -> None:
-        """Write the rule down, so that other programs can show it."""
-        rule = self._rules[backlog.table.key]
-        database.execute(_sql.SET_STORAGE, (backlog.table.key, rule.max_age, rule.max_rows, rule.keep_unsent))
-
-    def _active(self) -> list[_Rule]:
-        return [rule for rule in self._rules.values() if rule.max_age is not None or rule.max_rows is not None]
+    def _active(self) -> list[Rule]:
+        return [rule for rule in self.rules if rule.max_age is not None or rule.max_rows is not None]
 
     def pause(self) -> float | None:
         """Return how long an idle writer may sleep, None for as long as it likes."""
@@ -72,7 +73,7 @@ class Retention:
         self._chunk = min(2 * self._chunk, options.BATCH_ROWS) if self._behind else options.RETENTION_ROWS
         return done
 
-    def _retire(self, database: Database, rule: _Rule) -> tuple[int, int]:
+    def _retire(self, database: Database, rule: Rule) -> tuple[int, int]:
         table = rule.backlog.table
         ((unsent,),) = database.query(_sql.UNSENT, (table.key,))
         ((newest,),) = database.query(table.last_id)

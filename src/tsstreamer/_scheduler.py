@@ -65,9 +65,13 @@ class Runner:
         self._end_at = min(deadline, monotonic() + threading.TIMEOUT_MAX / 2)
         self._wake.set()
 
+    def is_current(self) -> bool:
+        """Say whether the caller runs in this thread."""
+        return self._thread is threading.current_thread()
+
     def join(self, deadline: float) -> bool:
         """Wait for the end until `deadline` (monotonic); False if the thread still runs, or is the caller's own."""
-        if self._thread is threading.current_thread():
+        if self.is_current():
             return False
         self._thread.join(max(0.0, min(deadline - monotonic(), threading.TIMEOUT_MAX)))
         return not self._thread.is_alive()

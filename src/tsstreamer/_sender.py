@@ -447,13 +447,19 @@ class Sender:
         return self._position if self._out or self._planned else max(self._position, self._scanned)
 
     def unsent(self) -> int:
-        """Return the committed ids that are still to be sent, or to be looked at."""
-        ((newest,),) = self._database.read(self.spec.table.last_id)
+        """Return the committed ids that are still to be sent, or to be looked at; -1 where the file cannot be read."""
+        try:
+            ((newest,),) = self._database.read(self.spec.table.last_id)
+        except StorageError:
+            return -1
         return max(0, int(newest) - self._done())
 
     def stats(self) -> StreamStats:
         """Return a snapshot; reads the database."""
-        times = self._database.read(self.spec.table.oldest_time, (self._done(),))
+        try:
+            times = self._database.read(self.spec.table.oldest_time, (self._done(),))
+        except StorageError:
+            times = []
         oldest = times[0][0] if times else None
         return StreamStats(
             storage=self.spec.table.key,

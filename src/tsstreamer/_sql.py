@@ -50,6 +50,8 @@ NEW_STREAM = "INSERT INTO tsstreamer_streams VALUES (?, ?, ?, ?, 0, ?, '[]')"
 CLAIM_STREAM = "UPDATE tsstreamer_streams SET owner = ? WHERE name = ?"
 MOVE_STREAM = """UPDATE tsstreamer_streams SET position = ?, scanned = ?, sequence = ?, inflight = ?
     WHERE name = ? AND owner = ? AND position = ?"""
+DROP_STREAMS = "DELETE FROM tsstreamer_streams WHERE storage = ?"
+DROP_EPOCHS = "DELETE FROM tsstreamer_epochs WHERE storage = ?"
 DROP_STREAM = "DELETE FROM tsstreamer_streams WHERE name = ? AND owner = ?"
 SKIP_STREAMS = """UPDATE tsstreamer_streams
     SET position = max(position, :upto), scanned = max(scanned, :upto)
@@ -225,27 +227,6 @@ class Table:
     def oldest_time(self) -> str:
         """Query for the timestamp of the first row after the parameter."""
         return f"SELECT time FROM {self.name} WHERE id > ? ORDER BY id LIMIT 1"
-
-    @cached_property
-    def json_row(self) -> str:
-        """Expression for a row as JSON text that `json` reads back to the stored values, bytes as ``{"b": hex}``."""
-        return "'['||" + "||','||".join(map(_json_value, self.quoted)) + "||']'"
-
-    @cached_property
-    def json_exact(self) -> str:
-        """Expression that is 0 for a row whose text `json_row` would cut: JSON functions stop at NUL."""
-        texts = [f"instr({column}, char(0)) = 0" for column in self.quoted[1:]]
-        return "coalesce(" + " AND ".join(f"coalesce({text}, 1)" for text in texts) + ", 1)"
-
-
-def _json_value(column: str) -> str:
-    # %!.17g gives all digits of a real and always a point or exponent; it prints infinities as Inf, which JSON has not.
-    return (
-        f"CASE typeof({column}) WHEN 'text' THEN json_quote({column}) WHEN 'integer' THEN {column} WHEN 'real' THEN "
-        f"CASE WHEN {column} > 1.7976931348623157e308 THEN '1e999' "
-        f"WHEN {column} < -1.7976931348623157e308 THEN '-1e999' "
-        f"ELSE printf('%!.17g', {column}) END WHEN 'null' THEN 'null' ELSE '{{\"b\":\"'||hex({column})||'\"}}' END"
-    )
 
 
 def _check_type(declared: object) -> str:

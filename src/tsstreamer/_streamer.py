@@ -18,6 +18,7 @@ from tsstreamer._backlog import Backlog
 from tsstreamer._database import Database
 from tsstreamer._destinations import check_destinations
 from tsstreamer._packing import Budget, Packer
+from tsstreamer._retention import Rule
 from tsstreamer._scheduler import Runner
 from tsstreamer._sender import Sender, StreamSpec
 from tsstreamer._sql import Table, check_name
@@ -81,7 +82,8 @@ class SqliteDataStreamer:
             threadHack: Accepted for the sake of older callers; changes nothing.
             nodename: Name of this node in messages; the host's name unless given.
             flushInterval: Seconds that rows are gathered before they are committed: what a killed process may lose.
-            maxPending: Rows that may wait in each storage; each storing thread may exceed it by one.
+            maxPending: Rows that may wait in each storage; the transaction in progress, 32 768 rows at most, comes on
+                top, and each storing thread may exceed it by one.
             overflow: What happens to a row that finds no room: ``"block"``, ``"dropNewest"``, ``"dropOldest"`` or
                 ``"raise"``.
             blockTimeout: Seconds that ``"block"`` waits before `BufferFullError`.
@@ -105,16 +107,18 @@ class SqliteDataStreamer:
         name = os.fspath(sqlitename) if isinstance(sqlitename, (str, os.PathLike)) else None
         if not isinstance(name, str) or not name:
             raise TypeError(_complaint("sqlitename", "a path or ':memory:'", sqlitename))
-        interval = _number("flushInterval", flushInterval, least=0.0)
+        interval = min(_number("flushInterval", flushInterval, least=0.0), threading.TIMEOUT_MAX)
         self._max_pending = _whole("maxPending", maxPending)
         self._overflow = overflow
-        self._block_timeout = _number("blockTimeout", blockTimeout, least=0.0)
+        self._block_timeout = min(_number("blockTimeout", blockTimeout, least=0.0), threading.TIMEOUT_MAX)
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._adding = threading.Lock()
         self._backlogs: dict[str, Backlog] = {}
         self._stores: dict[str, Callable[[Row], None]] = {}
         self._senders: dict[str, Sender] = {}
         self._runners: dict[str, Runner] = {}
+        self._ending: list[Runner] = []
         self._messenger: Messenger | None = None
         self._closing = False
         self._gate = threading.Lock()  # held by the thread that closes
@@ -149,7 +153,7 @@ class SqliteDataStreamer:
     ) -> None:
         """Create the table `key` with columns ``id``, ``time`` and `keys`, or use the one that exists.
 
-        Waits for the commit.
+        Waits for the commit. Again with the same columns it does nothing, or sets a new `maxAge` or `maxRows`.
 
         Args:
             key: Name of the storage and of its table.
@@ -171,17 +175,27 @@ class SqliteDataStreamer:
         age = None if maxAge is None else _number("maxAge", maxAge, above=0.0)
         rows = None if maxRows is None else _whole("maxRows", maxRows)
         writer = self._open_writer()
-        with self._lock:
-            writer.run(lambda database: database.add_table(table))
-            backlog = self._backlogs.get(key)
-            if backlog is None:
-                backlog = Backlog(table, writer.wake, self._max_pending, self._overflow, self._block_timeout)
-            writer.add(backlog, age, rows, keep_unsent=bool(keepUnsent))
-            writer.run(lambda database: writer.register(database, backlog))
-            self._backlogs[key] = backlog
-            if self._closing:  # a close came in between, and may not have seen it
-                backlog.refuse(self._refusal)
-            self._stores[key] = backlog.store
+        # Not under `_lock`: a database that somebody has locked must not hold `close` up.
+        with self._adding:
+            try:
+                writer.run(lambda database: database.add_table(table))
+                backlog = self._backlogs.get(key)
+                if backlog is None:
+                    backlog = Backlog(table, writer.wake, self._max_pending, self._overflow, self._block_timeout)
+                elif age is rows is None:
+                    return
+                rule = Rule(backlog, age, rows, bool(keepUnsent))
+                writer.run(rule.register)
+            except StorageError:
+                if self._closing:
+                    raise self._refusal() from None
+                raise
+            writer.add(rule)
+            with self._lock:
+                self._backlogs[key] = backlog
+                if self._closing:  # a close came in between, and may not have seen it
+                    backlog.refuse(self._refusal)
+                self._stores[key] = backlog.store
 
     def storeData(self, key: str, timestamp: float, *values: object) -> None:
         """Store a row. When this returns, the row will be committed before `close` returns.
@@ -459,7 +473,8 @@ class SqliteDataStreamer:
             threading.Thread(target=self.close, args=(seconds,), name="tsstreamer-close", daemon=True).start()
             return self._report
         if not self._gate.acquire(timeout=-1 if seconds is None else seconds):
-            return self._report
+            message = f"another thread is still closing after {seconds} s"
+            raise StorageError(message)
         try:
             # An exception in here, such as KeyboardInterrupt, leaves the rest to the next call, at exit at the latest.
             self._closer = threading.current_thread()
@@ -473,7 +488,7 @@ class SqliteDataStreamer:
     def _is_waited_for(self) -> bool:
         """Say whether the caller is what a close waits for: the closing thread itself, further up, or a stream's."""
         closer, caller = self._closer, threading.current_thread()
-        return closer is not None and (closer is caller or caller.name.startswith("tsstreamer-stream-"))
+        return closer is not None and (closer is caller or any(runner.is_current() for runner in self._ending))
 
     def _close(self, deadline: float | None) -> None:
         writer = self._writer
@@ -566,7 +581,10 @@ class SqliteDataStreamer:
         if isinstance(formatter, SqlFormatter):
             return formatter, formatter.contenttype
         wanted = "f(data, userdata) or f(self, data, userdata)"
-        if not callable(formatter) or inspect.isclass(formatter) or inspect.iscoroutinefunction(formatter):
+        # The call of an object decides as a function does; `type` keeps its attributes out of it.
+        function = formatter if inspect.isroutine(formatter) else getattr(type(formatter), "__call__", None)  # noqa: B004
+        later = inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
+        if not callable(formatter) or inspect.isclass(formatter) or later:
             raise TypeError(_complaint("formatter", wanted, formatter))
         try:
             signature = inspect.signature(formatter)
@@ -588,6 +606,7 @@ class SqliteDataStreamer:
     def _stop_updates(self, deadline: float) -> bool:
         with self._lock:
             runners, self._runners, self._messenger = list(self._runners.values()), {}, None
+        self._ending = runners
         for runner in runners:
             runner.end(deadline)
         ended = [runner.join(deadline) for runner in runners]

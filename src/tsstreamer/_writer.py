@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tsstreamer import _options as options
 from tsstreamer import _sql
 from tsstreamer._database import storage_error
-from tsstreamer._retention import Retention
+from tsstreamer._retention import Retention, Rule
 from tsstreamer.errors import StorageError, TsStreamerError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Writer:
         self._retention = Retention()
         self._ledger: dict[tuple[str, str], int] = {}  # what the database's ledger has of each storage's counters
         self._jobs: list[Job] = []  # those of the running transaction
-        self._astray = False  # the file was opened anew, and may lack the tables
+        self._astray = False  # tables may be missing: the file was opened anew, or somebody dropped one
         self._closing = False
         self._hurry = threading.Event()
         self._stop_at = float("inf")
@@ -146,7 +146,8 @@ class Writer:
             return True
         if self.is_current():
             return False  # called from `on_error`: nobody else would write
-        self._mailbox.put(Job(lambda _: None))  # a job ends the gathering
+        if self.state != "degraded":  # it is trying already, and the jobs of impatient callers would pile up
+            self._mailbox.put(Job(lambda _: None))  # a job ends the gathering
 
         def over() -> bool:
             hopeless = self.state in ("failed", "closed") or (self.state == "degraded" and not patient)
@@ -156,15 +157,12 @@ class Writer:
             self._settled.wait_for(over, timeout)
         return self.state != "failed" and all(backlog.settled() >= mark for backlog, mark in marks)
 
-    def add(self, backlog: Backlog, max_age: float | None, max_rows: int | None, *, keep_unsent: bool) -> None:
-        """Drain one more backlog from now on."""
-        self._retention.add(backlog, max_age, max_rows, keep_unsent=keep_unsent)
-        if backlog not in self._backlogs:
-            self._backlogs = (*self._backlogs, backlog)
-
-    def register(self, database: Database, backlog: Backlog) -> None:
-        """Write down a storage's rule of retention; call as a job."""
-        self._retention.register(database, backlog)
+    def add(self, rule: Rule) -> None:
+        """Drain the backlog of a rule from now on, and keep what the rule says."""
+        self._retention.add(rule)
+        if rule.backlog not in self._backlogs:
+            self._backlogs = (*self._backlogs, rule.backlog)
+            self.wake()  # a writer that sleeps has not asked this one to wake it
 
     def start(self) -> None:
         """Start the thread.
@@ -213,7 +211,8 @@ class Writer:
     def _work(self) -> bool:
         """Wait for something to write, and write it; False if the streamer closes and that did not work."""
         self._jobs = self._wait()
-        even = not self._jobs and not self._closing
+        # Only under load, when the next transaction follows at once: what stays behind must not wait once more.
+        even = not self._jobs and not self._closing and self._waiting() >= options.GATHER_ROWS
         batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
         return self._write(batches, self._jobs)
 
@@ -369,9 +368,9 @@ class Writer:
             self._astray = True
             database.reopen()
         with database.writing():
-            for backlog in self._backlogs:
-                database.add_table(backlog.table)
-                self._retention.register(database, backlog)
+            for rule in self._retention.rules:
+                database.add_table(rule.backlog.table)
+                rule.register(database)
         self._astray = False
 
     # --- state ---
@@ -380,6 +379,8 @@ class Writer:
         failure = (
             error if isinstance(error, TsStreamerError) else storage_error(error, "cannot write", self._database.name)
         )
+        if "no such table" in str(error):
+            self._astray = True  # somebody dropped one: it is made again, and the others go on
         if self.state != "degraded":
             self._enter("degraded", str(failure))
             self._report(failure)

@@ -100,7 +100,7 @@ class StreamStats:
         sentMessages: Messages accepted likewise.
         inFlight: Messages handed over whose futures are not done.
         deadRows: Rows that the formatter could not format; they are in the dead-letter table.
-        lagRows: Committed ids that are still to be sent, or to be looked at by the filter.
+        lagRows: Committed ids that are still to be sent, or to be looked at by the filter; -1 while the file is gone.
         lagSeconds: Age of the oldest row among these, by its timestamp; 0.0 without one.
     """
 
@@ -150,7 +150,7 @@ class CloseReport:
         stored: Rows committed.
         rejected: Rows in the dead-letter table.
         dropped: Rows given up, by reason.
-        unsent: For each stream by name, the committed ids that are still to be sent.
+        unsent: For each stream by name, the committed ids that are still to be sent; -1 where the file is gone.
     """
 
     stored: int

@@ -56,7 +56,7 @@ def test_bytes_of_a_message(formatter: FormatFunction, letter: str) -> None:
 
 def swelling(data: list[list[Any]], _: object) -> str:
     """Make much out of some short rows."""
-    return json.dumps([row[1] * (4000 if row[1] == "h" else 1) for row in data])
+    return json.dumps([row[1] * (400_000 if row[1] == "h" else 1) for row in data])
 
 
 @pytest.mark.parametrize(

@@ -325,11 +325,18 @@ def test_verify_sees_one_moment(path: Path) -> None:
     ],
 )
 def test_verify_finds_damage(path: Path, damage: str, finding: str) -> None:
-    """Each kind of damage is a line of its own, and the exit status is 1."""
+    """Each kind of damage has a finding that names what is wrong and where."""
     change(path, damage)
+    with closing(Database(str(path))) as database:
+        assert [finding] == [line[: len(finding)] for line in verify(database) if line.startswith(finding)]
+
+
+def test_verify_prints_a_line_for_each_finding(path: Path) -> None:
+    """The command prints all findings on lines of their own, whatever the names hold, with exit status 1."""
+    change(path, "DELETE FROM k WHERE id = 2", "UPDATE tsstreamer_streams SET storage = 'go' || char(10) || 'ne'")
     done = run("verify", path, cwd=path.parent)
     assert (1, b"") == (done.returncode, done.stderr)
-    assert [finding] == [line[: len(finding)] for line in done.stdout.decode().splitlines() if line.startswith(finding)]
+    assert [b"ledger: storage 'k'", b"stream 'out': its s"] == [line[:19] for line in done.stdout.splitlines()]
 
 
 def test_verify_finds_damaged_pages(path: Path) -> None:

@@ -201,9 +201,7 @@ while True:
 
 def test_a_stalled_process_does_not_burst(tmp_path: Path) -> None:
     """A process stopped for many periods sends one message when it goes on, not one for each, and skips no row."""
-    with subprocess.Popen(
-        [sys.executable, "-c", STALLED], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", STALLED], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as child:
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(5)]
         os.kill(child.pid, signal.SIGSTOP)

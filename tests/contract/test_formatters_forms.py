@@ -100,9 +100,7 @@ class Agent:
         (functools.partial(plain), "None"),
     ],
 )
-def test_each_form_gets_the_rows_and_the_users_data(
-    streamer: SqliteDataStreamer, formatter: Any, owner: str
-) -> None:
+def test_each_form_gets_the_rows_and_the_users_data(streamer: SqliteDataStreamer, formatter: Any, owner: str) -> None:
     """Plain, bound, documented with `self`, callable object, partial: each gets ``[time, value]`` rows and userdata."""
     messenger = RecordingMessenger()
     streamer.stream("log", formatter=formatter, userdata={"level": 3})
@@ -169,9 +167,7 @@ def test_data_is_what_the_formatter_returned(streamer: SqliteDataStreamer, resul
         (None, 0, 0),
     ],
 )
-def test_the_content_type(
-    streamer: SqliteDataStreamer, formatter: Any, given: int | None, expected: int
-) -> None:
+def test_the_content_type(streamer: SqliteDataStreamer, formatter: Any, given: int | None, expected: int) -> None:
     """It is 5 unless the formatter has another or `stream` says otherwise."""
     messenger = RecordingMessenger()
     streamer.stream("log", formatter=formatter, contenttype=given)

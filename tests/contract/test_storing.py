@@ -171,3 +171,62 @@ def test_a_foreign_write_lock_delays_nobody(tmp_path: Path) -> None:
     assert len(rows_of(path, "k")) == first + second
     # A wait for SQLite would be its whole busy time-out; a thread switch is some milliseconds on a busy machine.
     assert locked < max(0.1, 10 * free)
+
+
+def test_a_burst_is_committed_within_the_flush_interval(tmp_path: Path) -> None:
+    """A thousand rows at once are committed together after the flush interval, none waits for a second one."""
+    path = tmp_path / "burst.db"
+    with SqliteDataStreamer(path, flushInterval=0.5) as streamer:
+        streamer.addStorage("k", ["v"], ["INTEGER"])
+        for number in range(1000):
+            streamer.storeData("k", 1.0, number)
+        assert wait_until(lambda: len(rows_of(path, "k"))) == 1000
+
+
+def test_a_program_that_changes_its_folder_goes_on_in_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the folder in which the streamer was made."""
+    monkeypatch.chdir(tmp_path)
+    with SqliteDataStreamer("here.db") as streamer:
+        streamer.addStorage("k", ["v"], ["INTEGER"])
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        streamer.storeData("k", 1.0, 1)
+        assert streamer.flush(10)
+        assert streamer.stats().state == "running"
+    assert [row[2] for row in rows_of(tmp_path / "here.db", "k")] == [1]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_dropped_table_is_made_again(tmp_path: Path) -> None:
+    """A table that somebody drops while the streamer runs is made again; the other storages go on, streams too."""
+    path = tmp_path / "drop.db"
+    with SqliteDataStreamer(path) as streamer:
+        for key in ("a", "b"):
+            streamer.addStorage(key, ["v"], ["INTEGER"])
+            streamer.stream(key, ["n"], formatter=lambda data, _: json.dumps(data))
+            streamer.storeData(key, 1.0, 1)
+        messenger = RecordingMessenger()
+        streamer.doUpdates(0.0, messenger)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DROP TABLE a")
+        for key in ("a", "b"):
+            streamer.storeData(key, 1.0, 2)
+        assert streamer.flush(20)
+        clock = iter(range(1, 1000))
+        wait_until(lambda: streamer.doUpdates(float(next(clock)), messenger) and len(messenger.messages) >= 4)
+    assert [row[2] for row in rows_of(path, "a")] == [2]
+    assert [row[2] for row in rows_of(path, "b")] == [1, 2]
+    last = [message for message in messenger.messages if message.storage == "a"][-1]
+    assert (last.epoch, last.data) == (2, "[[1.0, 2]]")
+
+
+def test_adding_a_storage_again_keeps_its_rule(tmp_path: Path) -> None:
+    """`addStorage` again with the same columns does nothing: retention stays as it was."""
+    path = tmp_path / "again.db"
+    with SqliteDataStreamer(path) as streamer:
+        streamer.addStorage("k", ["v"], ["INTEGER"], maxRows=10)
+        streamer.addStorage("k", ["v"], ["INTEGER"])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT maxrows FROM tsstreamer_storages").fetchall() == [(10,)]

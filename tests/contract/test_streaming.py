@@ -331,6 +331,7 @@ def test_a_failure_is_shown_and_backed_off_from(streamer: SqliteDataStreamer) ->
         pauses.append(due - now)
         now = due
     assert 1 == len(since), "it has been backing off since the first failure"
+    assert abs(since.pop() - time.time()) < PATIENCE
     for number, pause in enumerate(pauses):
         assert 0.5 <= pause / (0.1 * 2**number) <= 1.5
     streamer.doUpdates(now, messenger)

@@ -112,6 +112,7 @@ import multiprocessing, sys
 from tsstreamer import SqliteDataStreamer
 
 def child(number):
+    global streamer  # at the end it is still in use, as a program's is
     streamer = SqliteDataStreamer(f"log{number}.db", flushInterval=60)
     streamer.addStorage("log", ["n"], ["INTEGER"])
     for n in range(500):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from tsstreamer import _options as options
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tsstreamer._sql import Table
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +145,27 @@ def test_a_folder_that_is_gone_is_tried_again(tmp_path: Path) -> None:
         assert streamer.flush(10.0)
     assert [0, 1, 2] == _numbers(path)
     assert ["StorageError", "NoneType"] == [type(change).__name__ for change in changes]
+
+
+def test_tables_are_made_even_if_the_first_try_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is open, but its tables cannot be made at once: the next try makes them."""
+    path = tmp_path / "log.db"
+    with SqliteDataStreamer(path) as streamer:
+        streamer.addStorage("log", ["n"], ["INTEGER"])
+        add, tries = streamer._database.add_table, []
+
+        def add_table(table: Table) -> None:
+            tries.append(table)
+            if len(tries) == 1:
+                message = "disk I/O error"
+                raise sqlite3.OperationalError(message)
+            add(table)
+
+        monkeypatch.setattr(streamer._database, "add_table", add_table)
+        path.unlink()
+        streamer.storeData("log", 1.0, 0)
+        assert streamer.flush(10.0)
+    assert [0] == _numbers(path)
 
 
 def test_a_folder_that_comes_back_is_gone_on_with(tmp_path: Path) -> None:

@@ -150,6 +150,16 @@ def test_it_keeps_up_under_constant_load_and_the_file_stops_growing(
     assert_intact(path)
 
 
+def test_a_look_that_left_some_goes_on_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that was not enough is followed by the next, larger one, not by a pause."""
+    monkeypatch.setattr(options, "RETENTION_SECONDS", 3600.0)
+    with SqliteDataStreamer(tmp_path / "log.db") as streamer:
+        streamer.addStorage("log", ["n"], ["INTEGER"])
+        _store(streamer, range(20_000))
+        streamer.addStorage("log", ["n"], ["INTEGER"], maxRows=10)
+        wait_until(lambda: streamer.stats().storages["log"].deleted == 19_990)
+
+
 def test_retention_and_ledger_survive_a_restart(tmp_path: Path) -> None:
     """Committed = in the table + deleted, over three runs; `stats` counts one run, the file all of them."""
     path = tmp_path / "log.db"

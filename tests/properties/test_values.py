@@ -56,18 +56,26 @@ def streamer() -> Iterator[SqliteDataStreamer]:
         yield made
 
 
-def _model(declared: str, value: object) -> tuple[Any, ...] | None:
-    """Return what plain sqlite3 makes of a value, or None where the streamer promises to refuse it."""
-    if declared == "REAL" and isinstance(value, int) and abs(value) < 2**63 and int(float(value)) != value:
-        return None
+@pytest.fixture(scope="module")
+def plain() -> Iterator[sqlite3.Connection]:
+    """Give SQLite without the streamer, with a table for each type."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute(f"CREATE TABLE t (v {declared})")
-        try:
-            connection.execute("INSERT INTO t VALUES (?)", (value,))
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError):
-            return None
-        row: tuple[Any, ...] = connection.execute("SELECT v, typeof(v) FROM t").fetchone()
-        return row
+        for number, declared in enumerate(TYPES):
+            connection.execute(f"CREATE TABLE log{number} (v {declared})")
+        yield connection
+
+
+def _model(plain: sqlite3.Connection, number: int, value: object) -> tuple[Any, ...] | None:
+    """Return what plain sqlite3 makes of a value, or None where the streamer promises to refuse it."""
+    if TYPES[number] == "REAL" and isinstance(value, int) and abs(value) < 2**63 and int(float(value)) != value:
+        return None
+    try:
+        plain.execute(f"INSERT INTO log{number} VALUES (?)", (value,))
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError):
+        return None
+    row: tuple[Any, ...] = plain.execute(f"SELECT v, typeof(v) FROM log{number}").fetchone()
+    plain.execute(f"DELETE FROM log{number}")
+    return row
 
 
 def _is_adapted(value: object) -> bool:
@@ -75,18 +83,21 @@ def _is_adapted(value: object) -> bool:
     return type(value).__module__ == "datetime"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.sampled_from(range(len(TYPES))), st.lists(_values, max_size=VALUES))
-@example(1, [2**53 + 1, 2**53 + 2, -(2**63), 2**63 - 1])
-@example(2, [0.1 + 0.2, 1e300, -0.0, float("nan"), float("inf")])
-@example(0, ["\ud800", "ok", "\udfff", 2**64, "1e400", "9223372036854775808"])
-def test_values_are_kept_or_refused(streamer: SqliteDataStreamer, number: int, values: list[Any]) -> None:
+@pytest.mark.timeout(1800 if SOAK else 60)
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(number=st.sampled_from(range(len(TYPES))), values=st.lists(_values, max_size=VALUES))
+@example(number=1, values=[2**53 + 1, 2**53 + 2, -(2**63), 2**63 - 1])
+@example(number=2, values=[0.1 + 0.2, 1e300, -0.0, float("nan"), float("inf")])
+@example(number=0, values=["\ud800", "ok", "\udfff", 2**64, "1e400", "9223372036854775808"])
+def test_values_are_kept_or_refused(
+    streamer: SqliteDataStreamer, plain: sqlite3.Connection, number: int, values: list[Any]
+) -> None:
     """What plain sqlite3 would store is stored as the same value and type; the rest raises, its neighbours stay."""
-    key, declared = f"log{number}", TYPES[number]
+    key = f"log{number}"
     ((before,),) = streamer._database.read(f"SELECT coalesce(max(id), 0) FROM {key}")
     expected = []
     for value in values:
-        row = None if _is_adapted(value) else _model(declared, value)
+        row = None if _is_adapted(value) else _model(plain, number, value)
         if row is None:
             with pytest.raises((TypeError, ValueError), match="column 'v'"):
                 streamer.storeData(key, 1.0, value)
@@ -104,6 +115,7 @@ def _schema(streamer: SqliteDataStreamer) -> set[tuple[Any, ...]]:
         return set(streamer._database.query("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
+@pytest.mark.timeout(600 if SOAK else 60)
 @settings(max_examples=2_000 if SOAK else 150, suppress_health_check=[HealthCheck.too_slow])
 @given(_names, st.lists(_names, min_size=1, max_size=4), st.data())
 def test_names_never_change_what_sql_runs(key: str, columns: list[str], data: st.DataObject) -> None:
@@ -144,6 +156,7 @@ _words = st.lists(
 ).map(" ".join)
 
 
+@pytest.mark.timeout(600 if SOAK else 60)
 @settings(max_examples=2_000 if SOAK else 150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(_words, st.text(string.printable, max_size=15)))
 def test_types_are_types_and_nothing_else(declared: str) -> None:

@@ -53,7 +53,7 @@ def sql_texts(
     *,
     told: bool = True,
 ) -> list[tuple[str, int]]:
-    """What SQLite writes for rows, and whether it says that this is exact; `told` lets the formatter know the columns."""
+    """What SQLite writes for rows, and whether it calls that exact; `told` lets the formatter know the affinities."""
     names = [f'"%d {{0}} \'""{number}"' for number in range(len(rows[0]))]
     with closing(sqlite3.connect(":memory:")) as connection:
         types = affinities or [""] * len(names)
