@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "_scheduler": f"{VALUES} _sender",
     # the class that puts them together
     "_process": "_database",
-    "_streamer": f"{VALUES} {TEXTS} _destinations _backlog _database _writer "
+    "_streamer": f"{VALUES} {TEXTS} _destinations _backlog _database _retention _writer "
     "formatters _packing _sender _scheduler _process",
     # what users take along with it
     "messengers": VALUES,

@@ -92,7 +92,7 @@ def test_block_goes_on_when_there_is_room(tmp_path: Path) -> None:
     with held(path, overflow="block") as (streamer, locker):
 
         def produce(base: int) -> None:
-            for number in range(base, base + BOUND):
+            for number in range(base, base + 2 * BOUND):
                 streamer.storeData("k", 1.0, number)
 
         producers = [threading.Thread(target=produce, args=(base,)) for base in (1000, 2000, 3000)]
