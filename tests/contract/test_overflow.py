@@ -104,7 +104,7 @@ def test_block_goes_on_when_there_is_room(tmp_path: Path) -> None:
         locker.kill()
         for producer in producers:
             producer.join(20)
-    assert sorted(numbers(path)) == [0, *(base + n for base in (1000, 2000, 3000) for n in range(BOUND))]
+    assert sorted(numbers(path)) == [0, *(base + n for base in (1000, 2000, 3000) for n in range(2 * BOUND))]
 
 
 def test_a_blocked_producer_learns_of_the_close(tmp_path: Path) -> None:

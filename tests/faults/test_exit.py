@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import rows_of, run_python, wait_until, write_lock
 from tsstreamer import SqliteDataStreamer, StorageError, StreamerClosedError
+from tsstreamer import _options as options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,15 @@ threading.Thread(target=produce).start()
     done = run_python(_OPEN + source, cwd=tmp_path)
     assert (0, "") == (done.returncode, done.stderr)
     assert list(range(1500)) == _numbers(tmp_path / "log.db")
+
+
+def test_flush_does_not_gather_what_is_left_after_a_batch(tmp_path: Path) -> None:
+    """More rows than one transaction takes, and a long interval: `flush` waits for transactions, not for the clock."""
+    with SqliteDataStreamer(tmp_path / "log.db", flushInterval=60) as streamer:
+        streamer.addStorage("log", ["n"], ["INTEGER"])
+        for number in range(options.BATCH_ROWS + 100):
+            streamer.storeData("log", 1.0, number)
+        assert streamer.flush(20.0)
 
 
 def test_daemon_producers_do_not_disturb_the_end(tmp_path: Path) -> None:

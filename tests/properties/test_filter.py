@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tsstreamer._filter import Filter, check, fence
 from tsstreamer._sql import Table, quote
 from tsstreamer.errors import FilterError
+from tsstreamer.formatters import JsonFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.timeout(600)  # a soak makes 10 000 examples of each
 NAMES = ["time", "name", "level", "a b"]
 COLUMNS = [(name, "") for name in NAMES]
 TABLE = Table.checked("log", NAMES[1:], ["", "", ""])
+WRITER = JsonFormatter()
 FIRST, LAST, LIMIT = 20, 40, 15
 SECRET = 10**6
 
@@ -44,7 +46,7 @@ def selected(reader: sqlite3.Connection, checked: Filter) -> list[int]:
     condition = f" AND ({checked.sql}\n)" if checked.sql else ""
     values = (FIRST, LAST, *checked.params, LIMIT)
     rows = reader.execute(TABLE.plain_rows(condition), values).fetchall()
-    text = TABLE.text_rows(TABLE.json_row, TABLE.json_exact, condition)
+    text = TABLE.text_rows(WRITER.sqlrow(TABLE.quoted), WRITER.sqlexact(TABLE.quoted), condition)
     ((_, number, last, _),) = reader.execute(text, ("\n", *values)).fetchall()
     ids = [row[0] for row in rows]
     assert (number, last) == (len(ids), max(ids, default=None))

@@ -13,6 +13,7 @@ import pytest
 from tsstreamer._filter import FILTER_FUNCTIONS, LIBRARY_FUNCTIONS, Filter, check, deadline, fence, normalise
 from tsstreamer._sql import Table
 from tsstreamer.errors import FilterError
+from tsstreamer.formatters import JsonFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ COLUMNS = [
     ("null", ""),
 ]
 TABLE = Table.checked("log", [name for name, _ in COLUMNS[1:]], [declared for _, declared in COLUMNS[1:]])
+WRITER = JsonFormatter()
 ROWS = [
     (10.0, "main", 10, 1, "s", None, 0),
     (20.5, "Main", 20, 2, "t", "q", 0),
@@ -62,7 +64,7 @@ def matching(reader: sqlite3.Connection, checked: Filter) -> list[int]:
     """Read the ids that pass, with the statement that the library reads whole chunks with."""
     condition = f" AND ({checked.sql}\n)"
     rows = reader.execute(TABLE.plain_rows(condition), (0, 99, *checked.params, 99)).fetchall()
-    text = TABLE.text_rows(TABLE.json_row, TABLE.json_exact, condition)
+    text = TABLE.text_rows(WRITER.sqlrow(TABLE.quoted), WRITER.sqlexact(TABLE.quoted), condition)
     ((_, number, _, _),) = reader.execute(text, ("\n", 0, 99, *checked.params, 99)).fetchall()
     assert number == len(rows)
     return [row[0] for row in rows]
