@@ -101,9 +101,11 @@ class Notation:
         return (
             f"CASE WHEN {column} BETWEEN 1e9 AND {2**32 - 1}.0 THEN CASE WHEN {six} "
             f"THEN printf('{start}%!.16g',{column}) ELSE printf('{start}%d.%07d',{column},{seventh}) END "
+            f"WHEN {six} AND {column} BETWEEN -1e9 AND 1e9 THEN printf('{start}%!.15g',{column}) "
+            f"WHEN {column} BETWEEN 1e-7 AND 1e22 OR {column} BETWEEN -1e22 AND -1e-7 "
+            f"THEN printf('{start}%!.17g',{column}) "
             f"WHEN {column}=9e999 THEN '{start}{self.infinity}' WHEN {column}=-9e999 THEN '{start}-{self.infinity}' "
-            f"ELSE printf('{start}%!.*g',CASE WHEN abs({column}) BETWEEN 1e-4 AND 1e9 AND {six} THEN 15 "
-            f"WHEN abs({column}) BETWEEN 1e-7 AND 1e22 THEN 17 ELSE 20 END,{column}) END"
+            f"ELSE printf('{start}%!.20g',{column}) END"
         )
 
 
@@ -121,11 +123,18 @@ def exact(columns: Sequence[str], affinities: Sequence[str] | None) -> str:
 
 
 def yaml_real(value: float) -> str:
-    """Write a real with the fewest digits; a point is always there, as YAML 1.1 takes 1e+22 for text."""
+    """Write a real with the fewest digits; the point is always there, as YAML 1.1 takes 1e+22 for text."""
     text = repr(value)
     if "e" in text:
         return text if "." in text else text.replace("e", ".0e")
     return text if math.isfinite(value) else text.replace("inf", ".inf").replace("nan", ".nan")
+
+
+def json_real(value: float) -> str:
+    """Write a real as YAML does, but for what is not finite."""
+    if math.isfinite(value):
+        return yaml_real(value)
+    return "null" if math.isnan(value) else "1e999" if value > 0 else "-1e999"
 
 
 def yaml_bytes(value: bytes) -> str:
@@ -147,13 +156,6 @@ def yaml_finish(text: str) -> str:
     if any(map(text.__contains__, _UNPRINTABLE)):
         text = _UNPRINTABLE_ANY.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text
-
-
-def json_real(value: float) -> str:
-    """Write a real with the fewest digits."""
-    if math.isfinite(value):
-        return repr(value)
-    return "null" if math.isnan(value) else "1e999" if value > 0 else "-1e999"
 
 
 def json_finish(text: str) -> str:

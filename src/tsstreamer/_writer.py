@@ -114,6 +114,7 @@ class Writer:
         self._hurry = threading.Event()
         self._stop_at = float("inf")
         self._settled = threading.Condition()
+        self._flushing = 0  # callers that wait in `flush`
         self.commits = 0
         self.state, self.reason, self.since = "running", "", time.time()
         self.thread = threading.Thread(target=self._run, name="tsstreamer-writer", daemon=True)
@@ -146,15 +147,18 @@ class Writer:
             return True
         if self.is_current():
             return False  # called from `on_error`: nobody else would write
-        if self.state != "degraded":  # it is trying already, and the jobs of impatient callers would pile up
-            self._mailbox.put(Job(lambda _: None))  # a job ends the gathering
 
         def over() -> bool:
             hopeless = self.state in ("failed", "closed") or (self.state == "degraded" and not patient)
             return hopeless or all(backlog.settled() >= mark for backlog, mark in marks)
 
         with self._settled:
-            self._settled.wait_for(over, timeout)
+            self._flushing += 1  # no gathering until it is over: the rows may take several transactions
+            self.wake()
+            try:
+                self._settled.wait_for(over, timeout)
+            finally:
+                self._flushing -= 1
         return self.state != "failed" and all(backlog.settled() >= mark for backlog, mark in marks)
 
     def add(self, rule: Rule) -> None:
@@ -162,7 +166,7 @@ class Writer:
         self._retention.add(rule)
         if rule.backlog not in self._backlogs:
             self._backlogs = (*self._backlogs, rule.backlog)
-            self.wake()  # a writer that sleeps has not asked this one to wake it
+        self.wake()  # a writer that sleeps knows neither the backlog nor when to look for what the rule lets go
 
     def start(self) -> None:
         """Start the thread.
@@ -193,7 +197,6 @@ class Writer:
         try:
             while self._work():
                 if self._closing and not self._jobs and all(backlog.seal() for backlog in self._backlogs):
-                    self._write([], [], closing=True)  # rows that were dropped since the last transaction
                     self._end("closed", "")
                     return
             for backlog in self._backlogs:
@@ -212,7 +215,7 @@ class Writer:
         """Wait for something to write, and write it; False if the streamer closes and that did not work."""
         self._jobs = self._wait()
         # Only under load, when the next transaction follows at once: what stays behind must not wait once more.
-        even = not self._jobs and not self._closing and self._waiting() >= options.GATHER_ROWS
+        even = not self._jobs and not self._closing and not self._flushing and self._waiting() >= options.GATHER_ROWS
         batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
         return self._write(batches, self._jobs)
 
@@ -232,7 +235,7 @@ class Writer:
         """Sleep until there is something to write, gather; return the jobs that came meanwhile."""
         jobs = self._collect()
         waiting = self._waiting()
-        if jobs or self._closing or waiting >= options.GATHER_ROWS:
+        if jobs or self._closing or waiting >= options.GATHER_ROWS or (waiting and self._flushing):
             return jobs
         if not waiting:
             for backlog in self._backlogs:
@@ -243,7 +246,7 @@ class Writer:
         if not jobs and not self._closing:
             for backlog in self._backlogs:
                 backlog.gather()
-            if self._waiting() < options.GATHER_ROWS and self._waiting():
+            if not self._flushing and self._waiting() < options.GATHER_ROWS and self._waiting():
                 jobs = self._receive(self._flush_interval)
         return jobs + self._collect()
 
@@ -265,11 +268,11 @@ class Writer:
                 jobs.append(job)
         return jobs
 
-    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, closing: bool = False) -> bool:
+    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job]) -> bool:
         """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
         batches = [(backlog, rows) for backlog, rows in batches if rows]
         due = self._retention.due()
-        if not batches and not jobs and not due and not (closing and self._balance([], {}, [])):
+        if not batches and not jobs and not due:
             return True
         delay = options.RETRY_FIRST
         while True:

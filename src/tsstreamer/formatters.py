@@ -183,8 +183,8 @@ class JsonFormatter(_ArrayFormatter):
     =======  ==========================================================================================================
     NULL     ``null``
     INTEGER  its digits: 64 bits, of which JavaScript keeps 53
-    REAL     digits with a point or an exponent: ``0.1``, ``1e+22``. JSON has no word for infinity: it is ``1e999`` or
-             ``-1e999``, which Python, JavaScript and SQLite read as such
+    REAL     digits with a point, and an exponent where needed: ``0.1``, ``1.0e+22``. JSON has no word for infinity: it
+             is ``1e999`` or ``-1e999``, which Python, JavaScript and SQLite read as such
     TEXT     in double quotes; these, backslashes, control characters up to U+001F and the line separators U+0085,
              U+2028 and U+2029 are escaped, all else as it stands
     BLOB     ``{"hex":"00FF"}``, in capital hexadecimal digits; no other value is an object
