@@ -55,7 +55,6 @@ class Backlog:
         self._lock = threading.RLock()
         self._gates: deque[Any] = deque()  # one locked lock for each producer that waits for room
         self._consumer = 0  # ident of the writer's thread, which must never wait for itself
-        self._share: int | None = None  # queue length up to which waiting producers are let in, None for all there is
         self._sleeping = False
         self._gathering = False
         self._refusal: Callable[[], Exception] | None = None
@@ -171,10 +170,7 @@ class Backlog:
             self._set_limit()
 
     def drain(self, most: int, *, even: bool = False) -> list[Row]:
-        """Take up to `most` waiting rows, oldest first.
-
-        Producers that wait for room are let in by `let_in`, step by step: a producer that runs when a step of SQLite
-        ends keeps the GIL from the writer for 5 ms, and one that has had its share by then does not.
+        """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left.
 
         With `even` some may stay behind, so that the number is one that few INSERT statements cover.
         """
@@ -185,20 +181,9 @@ class Backlog:
             self._taken += len(rows)
             self._in_flight += len(rows)
             self._high_water = max(self._high_water, self._in_flight + self.queue.qsize())
-            # Without rows there is no step, and no end of one, to let anybody in.
-            self._share = self.queue.qsize() if rows and self._gates else None
             self._set_limit()
-        if self._share is None:
-            self._open_gates()
+        self._open_gates()
         return rows
-
-    def let_in(self, rows: int) -> None:
-        """Let waiting producers in for so many rows, because SQLite is about to work on as many."""
-        if self._share is not None:
-            with self._lock:
-                self._share += rows
-                self._set_limit()
-            self._open_gates()
 
     def settle(self, committed: int, rejected: int = 0) -> None:
         """Account for drained rows whose transaction is committed."""
@@ -207,7 +192,6 @@ class Backlog:
             self._settled = self._taken
             self._committed += committed
             self._rejected += rejected
-            self._share = None
             self._set_limit()
         self._open_gates()
 
@@ -255,9 +239,8 @@ class Backlog:
     def _set_limit(self) -> None:
         if self._refusal is not None:
             self.limit = -1
-            return
-        room = min(self._max_pending, options.GATHER_ROWS) if self._gathering else self._max_pending
-        self.limit = room if self._share is None else min(room, self._share)
+        else:
+            self.limit = min(self._max_pending, options.GATHER_ROWS) if self._gathering else self._max_pending
 
     def _open_gates(self) -> None:
         while self._gates:

@@ -309,15 +309,10 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def insert(
-        self, table: Table, rows: list[Row], before_step: Callable[[int], object] = int
-    ) -> list[tuple[Row, str]]:
-        """Insert rows in order; return those that SQLite refused for their own fault, with its reason.
-
-        `before_step` is told the number of rows ahead of each statement.
-        """
+    def insert(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
+        """Insert rows in order; return those that SQLite refused for their own fault, with its reason."""
         try:
-            self._insert_many(table, rows, before_step)
+            self._insert_many(table, rows)
         except BaseException as error:  # a value's own conversion may raise anything, SystemExit included
             if not self._connection().in_transaction or not _is_row_fault(error):
                 raise
@@ -326,7 +321,7 @@ class Database:
         self._connection().execute("ROLLBACK TO insertion")
         return self._insert_singly(table, rows)
 
-    def _insert_many(self, table: Table, rows: list[Row], before_step: Callable[[int], object]) -> None:
+    def _insert_many(self, table: Table, rows: list[Row]) -> None:
         connection = self._connection()
         ladder = self._ladders.get(table.key)
         if ladder is None:
@@ -337,7 +332,6 @@ class Database:
         for size, statement in ladder:
             while end - start >= size:
                 values = tuple(chain.from_iterable(rows[start : start + size]))
-                before_step(size)
                 if connection.execute(statement, values).rowcount != size:
                     raise ValueError(_IGNORED)
                 start += size

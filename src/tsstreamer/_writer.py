@@ -13,7 +13,6 @@ Contract:
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -280,8 +279,6 @@ class Writer:
                 refused, retired = self._transact(batches, jobs, due=due)
             except Exception as error:  # noqa: BLE001  (whatever it is, the rows are still here)
                 due = False
-                for backlog, _ in batches:
-                    backlog.let_in(sys.maxsize)  # who knows how long the next step takes to come
                 self._degrade(error)
                 if not self._postpone(jobs, delay):
                     return False
@@ -321,7 +318,7 @@ class Writer:
         retired: list[tuple[Backlog, int, int]] = []
         with database.writing():
             for backlog, rows in batches:
-                bad = database.insert(backlog.table, rows, backlog.let_in)
+                bad = database.insert(backlog.table, rows)
                 if bad:
                     refused[backlog] = bad
                     key = backlog.table.key

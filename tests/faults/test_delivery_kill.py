@@ -40,9 +40,9 @@ class Early:
     # Accepts a message, and so has the position moved, before it is sent.
     pending = []
     def send(self, message):
-        while self.pending:
-            write(self.pending.pop())
         self.pending.append(message)
+        if len(self.pending) > 3:
+            write(self.pending.pop(0))
 
 messenger = Early() if how == "early" else Messenger()
 streamer.stream("log", formatter=lambda data, _: json.dumps(data), maxRows=5, window=1 if how == "early" else 3)
