@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tsstreamer import StreamStats
+    from tsstreamer import Messenger, StreamStats
 
 PATIENCE = 10.0
 """Seconds after which a wait in a test has failed."""
@@ -47,6 +47,17 @@ def store(streamer: SqliteDataStreamer, values: Iterable[int], key: str = "log")
 def state(streamer: SqliteDataStreamer, name: str = "log") -> StreamStats:
     """Return the state of one stream."""
     return streamer.stats().streams[name]
+
+
+def drain(streamer: SqliteDataStreamer, messenger: Messenger, name: str = "log") -> None:
+    """Call `doUpdates` until a stream has nothing left; a bounded number of times, so that a stuck stream fails."""
+    now = 100.0
+    for _ in range(300):
+        if not state(streamer, name).lagRows:
+            return
+        now = streamer.doUpdates(now, messenger)
+    text = f"still {state(streamer, name)}"
+    raise AssertionError(text)
 
 
 def saved(path: Path, name: str = "log") -> tuple[Any, ...] | None:

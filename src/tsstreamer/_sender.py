@@ -182,7 +182,7 @@ class Sender:
     # --- the step ---
 
     def step(self, now: float, messenger: Messenger, timestamp: float, *, last: bool = False) -> None:
-        """Send what may be sent now, with `last` up to the newest row; and only KeyboardInterrupt gets out.
+        """Send what may be sent now, with `last` up to the newest row; and only a signal's exception gets out.
 
         The caller holds `lock` and has asked `due`.
         """
@@ -193,8 +193,9 @@ class Sender:
                 ((self._horizon,),) = self._database.read(self.spec.table.last_id)
             more = self._send_all(messenger, timestamp)
         except BaseException as error:
-            # Ctrl-C comes to the main thread only; whatever else user code raises must not end the thread of a stream.
-            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            # Signals come to the main thread only: Ctrl-C, and what a handler raises outside of user code, gets out.
+            # What user code raises is an Exception by now; nothing ends the thread of a stream.
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                 self._enter("waiting")
                 raise
             self._fail(now + (monotonic() - began), error)

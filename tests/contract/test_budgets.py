@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.streaming import Collector, as_json, numbers, opened, state, store
+from tests.streaming import Collector, as_json, drain, numbers, opened, state, store
 from tsstreamer import JsonFormatter, SqliteDataStreamer, YamlFormatter
 from tsstreamer import _options as options
 from tsstreamer.testing import RecordingMessenger
@@ -44,9 +44,7 @@ def test_bytes_of_a_message(formatter: FormatFunction, letter: str) -> None:
     """No message of several rows takes more than `maxBytes` in UTF-8, and few take much less."""
     streamer, messenger = texts([letter * 100] * 1000), RecordingMessenger()
     streamer.stream("log", formatter=formatter, maxBytes=10_000)
-    now = 100.0
-    while state(streamer).lagRows:
-        now = streamer.doUpdates(now, messenger)
+    drain(streamer, messenger)
     sizes = [len(message.data.encode()) for message in messenger.messages if isinstance(message.data, str)]
     assert max(sizes) <= 10_000
     assert min(sizes[:-1]) > 7_000
@@ -90,9 +88,7 @@ def test_long_rows_are_not_read_by_the_thousand(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(streamer._database, "read", watched)
     streamer.stream("log", maxBytes=100_000)
-    now = 100.0
-    while state(streamer).lagRows:
-        now = streamer.doUpdates(now, messenger)
+    drain(streamer, messenger)
     assert 500 == sum(message.rows for message in messenger.messages)
     assert {4} == {message.rows for message in messenger.messages}
     assert max(longest) <= options.PROBE_ROWS * 20_100

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.streaming import Collector, as_json, numbers, opened, state, store
+from tests.streaming import Collector, as_json, drain, numbers, opened, state, store
 from tsstreamer import YamlFormatter
 from tsstreamer.testing import RecordingMessenger
 
@@ -175,9 +175,7 @@ def test_a_formatter_that_fails_for_many_rows_at_once() -> None:
 
     streamer.stream("log", formatter=small_only)
     store(streamer, range(100))
-    now = 100.0
-    while state(streamer).lagRows:
-        now = streamer.doUpdates(now, receiver)
+    drain(streamer, receiver)
     assert list(range(100)) == receiver.values
     assert ("", 0) == (state(streamer).lastError, state(streamer).deadRows)
     assert 10 <= len(receiver.messages) <= 20

@@ -357,7 +357,9 @@ def test_a_locked_database_makes_a_stream_back_off(tmp_path: Path) -> None:
     with write_lock(tmp_path / "db"):
         streamer.storeData("log", 1.0, 3)
         wait_until(lambda: streamer.stats().state == "degraded")
+        start = time.monotonic()
         streamer.doUpdates(100.0, receiver)
+        assert time.monotonic() - start < 2.0, "it does not wait together with the writer"
         assert ("backing off", []) == (state(streamer).state, receiver.values)
         assert "locked" in state(streamer).lastError
     assert streamer.flush(PATIENCE)

@@ -327,6 +327,28 @@ def test_ctrl_c_in_a_messenger_ends_do_updates_and_loses_nothing(tmp_path: Path)
     assert [1, 2, 3] == [message.sequence for message in receiver.messages]
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_what_a_signal_handler_raises_outside_of_user_code_gets_out(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """A handler of SIGTERM that ends the program is not taken for a failure of the stream."""
+    streamer, receiver = opened(), Collector()
+    streamer.stream("log", formatter=as_json)
+    store(streamer, range(2))
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: object) -> None:
+            raise error
+
+        patch.setattr(streamer._senders["log"]._writer, "run", interrupted)
+        with pytest.raises(error):
+            streamer.doUpdates(100.0, receiver)
+    assert "waiting" == state(streamer).state
+    streamer.doUpdates(100.0, receiver)
+    streamer.close()
+    assert [0, 1] == receiver.values
+
+
 def test_a_save_that_was_interrupted_but_done_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A position that was committed while Ctrl-C ended the wait for it is taken as it is."""
     streamer, receiver = opened(tmp_path / "db"), Collector()
