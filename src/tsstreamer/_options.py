@@ -14,10 +14,11 @@ SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 GATHER_ROWS = 2048
 """Waiting rows that end the gathering early: enough to make a commit cheap, few enough to keep the lag small."""
-BATCH_ROWS = 32_768
+BATCH_ROWS = 32_760
 """Rows in one transaction at most: under 100 ms of SQLite, so that one pass cannot starve positions and flushes."""
-STATEMENT_ROWS = 4095
-"""Rows in one INSERT at most: one GIL hand-over for thousands of rows, within 32 766 variables for 8 columns."""
+STATEMENT_ROWS = 16_380
+"""Rows in one INSERT at most, where SQLite takes as many variables: beside busy threads each statement waits for the
+GIL, and with four of them a quarter of this lets the writer fall behind 50 000 rows/s."""
 EVEN_ROWS = 64
 """Waiting rows from which a batch is rounded down: below, statements are too short to lose the GIL over."""
 
