@@ -49,7 +49,7 @@ def _describe_storage(
         yield f"  time {show_time(earliest)} to {show_time(latest)}"
     yield f"  columns {show(columns)}"
     ledger = [f"{reason} {number:,}" for reason, number in _ledger(database, key).items()]
-    yield f"  ledger {', '.join(ledger) or 'empty'}"
+    yield f"  ledger {', '.join(ledger)}"
     age = "" if max_age is None else f"{max_age:g} s"
     rows = "" if max_rows is None else f"{max_rows:,} rows"
     if age or rows:
@@ -58,7 +58,9 @@ def _describe_storage(
 
 
 def _ledger(database: Database, key: str) -> dict[str, int]:
-    return dict(database.query("SELECT reason, rows FROM tsstreamer_ledger WHERE storage = ? ORDER BY reason", (key,)))
+    """Return the rows of a storage by what became of them; ids have no gaps, so the last one counts the committed."""
+    entries = database.query("SELECT reason, rows FROM tsstreamer_ledger WHERE storage = ? ORDER BY reason", (key,))
+    return {"committed": database.last_id(key), **dict(entries)}
 
 
 def _lag(database: Database, storage: str, position: int, now: float) -> str:

@@ -8,12 +8,13 @@ Contract:
   lands in a queue that nobody empties any more. A call that returns has its row counted in the last drain, one that
   raises has not.
 * ``accepted = committed + pending + rejected + dropped``: each term has its own counter, changed under the lock.
-* At most ``maxPending`` rows wait. Those of the running transaction, `BATCH_ROWS` at most, are on their way and come on
-  top, or nobody could store while SQLite works. Each producing thread may exceed the bound by one.
+* At most ``maxPending`` rows wait. Those of the running transaction, `STATEMENT_ROWS` at most, are on their way and
+  come on top, or nobody could store while SQLite works. Each producing thread may exceed the bound by one.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from itertools import repeat
@@ -53,7 +54,9 @@ class Backlog:
         self._block_timeout = block_timeout
         # Re-entrant: a signal handler may store a row while its thread is in here.
         self._lock = threading.RLock()
-        self._gates: deque[Any] = deque()  # one locked lock for each producer that waits for room
+        # A locked lock for each producer that waits for room, and the time since when, in that order.
+        self._gates: deque[tuple[Any, float]] = deque()
+        self._turns = 1  # producers to be let in by the next drain
         self._consumer = 0  # ident of the writer's thread, which must never wait for itself
         self._sleeping = False
         self._gathering = False
@@ -129,11 +132,13 @@ class Backlog:
             self._settled = self._taken
 
     def _wait_for_room(self) -> bool:
-        deadline = monotonic() + self._block_timeout
+        begin = monotonic()
+        deadline = begin + self._block_timeout
+        line_up = self._gates.append
         while True:
             gate = threading.Lock()
             gate.acquire()
-            self._gates.append(gate)
+            line_up((gate, begin))
             # Looked at after the gate is in place, so that room made in between is not missed.
             if (
                 self.queue.qsize() < self.limit
@@ -147,6 +152,7 @@ class Backlog:
             elif monotonic() >= deadline:
                 with self._lock:
                     raise self._full(self._block_timeout)
+            line_up = self._gates.appendleft  # it had its turn, and others were faster
 
     def _full(self, waited: float) -> BufferFullError:
         self._refused += 1
@@ -160,6 +166,7 @@ class Backlog:
         self._consumer = threading.get_ident()
         self._sleeping = True
         self.attention = True
+        self._open_gates()
 
     def gather(self) -> None:
         """Stop asking for a wake-up by each put, but ask for one when enough rows for a good batch wait."""
@@ -169,20 +176,20 @@ class Backlog:
             self._gathering = True
             self._set_limit()
 
-    def drain(self, most: int, *, even: bool = False) -> list[Row]:
-        """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left.
-
-        With `even` some may stay behind, so that the number is one that few INSERT statements cover.
-        """
+    def drain(self, most: int) -> list[Row]:
+        """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left."""
         with self._lock:
             self._gathering = False
-            number = min(most, self.queue.qsize())
-            rows = self._pop(_round(number) if even else number)
+            waiting = self.queue.qsize()
+            rows = self._pop(min(most, waiting))
             self._taken += len(rows)
             self._in_flight += len(rows)
             self._high_water = max(self._high_water, self._in_flight + self.queue.qsize())
             self._set_limit()
-        self._open_gates()
+            # One producer can fill this room, and the writer then shares the GIL with one thread only. Where it did
+            # not, twice as many have their turn the next time.
+            self._turns = 1 if waiting >= self._max_pending else 2 * self._turns
+        self._open_gates(self._turns)
         return rows
 
     def settle(self, committed: int, rejected: int = 0) -> None:
@@ -192,8 +199,6 @@ class Backlog:
             self._settled = self._taken
             self._committed += committed
             self._rejected += rejected
-            self._set_limit()
-        self._open_gates()
 
     def abandon(self) -> None:
         """Give up every row that is not committed: the streamer closes and could not write them."""
@@ -242,12 +247,23 @@ class Backlog:
         else:
             self.limit = min(self._max_pending, options.GATHER_ROWS) if self._gathering else self._max_pending
 
-    def _open_gates(self) -> None:
+    def ripe(self) -> bool:
+        """Say whether as many rows wait as end the gathering."""
+        return self.queue.qsize() >= min(self._max_pending, options.GATHER_ROWS)
+
+    def _open_gates(self, number: float = math.inf) -> None:
+        """Let in `number` producers, and all that have waited long: a slow disk must not make turns of minutes."""
+        long_ago = monotonic() - options.TURN_SECONDS
         while self._gates:
             try:
-                self._gates.popleft().release()
+                gate, since = self._gates.popleft()
             except IndexError:  # another thread was faster
                 return
+            if number <= 0 and since > long_ago:
+                self._gates.appendleft((gate, since))
+                return
+            gate.release()
+            number -= 1
 
     # --- anybody ---
 
@@ -281,13 +297,3 @@ class Backlog:
                 deleted=self._deleted,
                 deletedUnsent=self._deleted_unsent,
             )
-
-
-def _round(number: int) -> int:
-    """Return a number not far below that takes two statements at most, or only such of the largest size.
-
-    Beside busy threads each statement waits for the GIL, 5 ms for each of them, however few rows it inserts.
-    """
-    if number >= options.STATEMENT_ROWS:
-        return number - number % options.STATEMENT_ROWS
-    return number & (0b11 << max(0, number.bit_length() - 2)) if number >= options.EVEN_ROWS else number

@@ -18,13 +18,14 @@ import stat
 import threading
 import uuid
 from contextlib import contextmanager, nullcontext, suppress
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _filter, _sql
 from tsstreamer import _options as options
+from tsstreamer._rows import NULL
 from tsstreamer.errors import FilterError, SchemaMismatchError, StorageError
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Database:
         self.read_lock = self.lock if self.memory else threading.Lock()
         self.dbid = ""
         self.epoch = 0
+        self.synced = synchronous in ("FULL", "EXTRA")
+        """Whether each commit waits for the disk."""
         self._synchronous = synchronous
         self._owner = uuid.uuid4().hex
         self._writer: sqlite3.Connection | None = None
@@ -93,7 +96,9 @@ class Database:
         self._cut = False
         self._ended = False
         self._patience = options.OPEN_SECONDS
-        self._ladders: dict[str, list[tuple[int, str]]] = {}
+        self._variables = 0
+        self._inserts: dict[tuple[str, int], str] = {}
+        self._triggered: set[str] = set()  # keys of tables that had a trigger
         self._readable = {"tsstreamer_epochs"}
         self._uri = f"file:tsstreamer-{self._owner}?mode=memory&cache=shared"
         self._open()
@@ -138,6 +143,7 @@ class Database:
             uri=self.memory,
         )
         self._writer = connection
+        self._variables = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         _patiently(self._patience, lambda: connection.execute("SELECT count(*) FROM sqlite_master").fetchone())
         if self.memory:
             return connection
@@ -295,10 +301,18 @@ class Database:
     # --- writing: the writer's thread, inside `writing` ---
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold one write transaction: committed at the end, rolled back by an exception."""
+    def writing(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold one write transaction: committed at the end, rolled back by an exception.
+
+        Args:
+            alone: The block is one statement, which is a transaction by itself. BEGIN and COMMIT are statements too,
+                and beside busy threads each costs what the rows cost: the time until the GIL comes back.
+        """
         with self.lock:
             connection = self._connection()
+            if alone:
+                yield
+                return
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -309,44 +323,54 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def insert(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
-        """Insert rows in order; return those that SQLite refused for their own fault, with its reason."""
+    def most_rows(self, table: Table) -> int:
+        """Return how many rows one `insert` can take."""
+        return max(1, min(options.STATEMENT_ROWS, self._variables // len(table.columns)))
+
+    def insert(self, table: Table, rows: list[Row]) -> bool:
+        """Insert rows in order, all in one statement; False if that is not possible, and then none of them is in."""
+        if table.key in self._triggered:
+            return False
+        width, number = len(table.columns), len(rows)
+        # Few sizes, as preparing a statement takes as long as it does twice; binding what fills up takes little.
+        size = min(1 << (number - 1).bit_length(), self.most_rows(table))
+        statement = self._inserts.get((table.key, size))
+        if statement is None:
+            statement = self._inserts[table.key, size] = table.insert_all(size)
+        values = tuple(chain(chain.from_iterable(rows), repeat(NULL, width * (size - number))))
         try:
-            self._insert_many(table, rows)
+            stored = self._connection().execute(statement, values).rowcount
         except BaseException as error:  # a value's own conversion may raise anything, SystemExit included
-            if not self._connection().in_transaction or not _is_row_fault(error):
-                raise
-        else:
-            return []
-        self._connection().execute("ROLLBACK TO insertion")
-        return self._insert_singly(table, rows)
+            if _is_row_fault(error):
+                return False
+            raise
+        if not stored:
+            self._triggered.add(table.key)
+        return bool(stored)
 
-    def _insert_many(self, table: Table, rows: list[Row]) -> None:
-        connection = self._connection()
-        ladder = self._ladders.get(table.key)
-        if ladder is None:
-            most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-            ladder = self._ladders[table.key] = list(table.ladder(options.STATEMENT_ROWS, most))
-        connection.execute("SAVEPOINT insertion")
-        start, end = 0, len(rows)
-        for size, statement in ladder:
-            while end - start >= size:
-                values = tuple(chain.from_iterable(rows[start : start + size]))
-                if connection.execute(statement, values).rowcount != size:
-                    raise ValueError(_IGNORED)
-                start += size
-
-    def _insert_singly(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
-        connection, statement = self._connection(), table.insert(1)
-        refused = []
-        for row in rows:
+    def insert_apart(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
+        """Insert rows in order, inside a transaction; return those that were refused for their own fault, and why."""
+        connection, refused, start = self._connection(), [], 0
+        while start < len(rows):
+            size = min(1 << ((len(rows) - start).bit_length() - 1), self.most_rows(table))
+            portion = rows[start : start + size]
+            start += size
+            connection.execute("SAVEPOINT portion")
             try:
-                if connection.execute(statement, row).rowcount != 1:
+                if connection.execute(table.insert(size), tuple(chain.from_iterable(portion))).rowcount != size:
                     raise ValueError(_IGNORED)  # noqa: TRY301  (one way for all refusals)
             except BaseException as error:  # as above
                 if not connection.in_transaction or not _is_row_fault(error):
                     raise
-                refused.append((row, f"{type(error).__name__}: {error}"))
+                connection.execute("ROLLBACK TO portion")
+                connection.execute("RELEASE portion")
+                if size == 1:
+                    refused.append((portion[0], f"{type(error).__name__}: {error}"))
+                else:
+                    refused += self.insert_apart(table, portion[: size // 2])
+                    refused += self.insert_apart(table, portion[size // 2 :])
+            else:
+                connection.execute("RELEASE portion")
         return refused
 
     def execute(self, statement: str, values: Sequence[object] | dict[str, object] = ()) -> int:
@@ -436,6 +460,8 @@ def _brief(value: object) -> object:
     """Shorten a value for a dead letter; what cannot be written as JSON is described."""
     if isinstance(value, (str, bytes)):
         value = value[: options.DEAD_TEXT]
+    if value != value:  # noqa: PLR0124  (what is to be NULL)
+        return None
     return value if value is None or isinstance(value, (str, int, float)) else repr(value)
 
 

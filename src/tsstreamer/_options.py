@@ -14,13 +14,17 @@ SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 GATHER_ROWS = 2048
 """Waiting rows that end the gathering early: enough to make a commit cheap, few enough to keep the lag small."""
-BATCH_ROWS = 32_760
-"""Rows in one transaction at most: under 100 ms of SQLite, so that one pass cannot starve positions and flushes."""
 STATEMENT_ROWS = 16_380
-"""Rows in one INSERT at most, where SQLite takes as many variables: beside busy threads each statement waits for the
-GIL, and with four of them a quarter of this lets the writer fall behind 50 000 rows/s."""
-EVEN_ROWS = 64
-"""Waiting rows from which a batch is rounded down: below, statements are too short to lose the GIL over."""
+"""Rows in one INSERT, and so in one transaction, at most (fewer where SQLite takes fewer variables): some 25 ms of
+SQLite. Beside busy threads each statement waits for the GIL: with four of them a quarter of this falls behind 50 000
+rows/s. Twice as many are slower, their values do not fit the processor's cache."""
+TURN_SECONDS = 0.5
+"""Time after which a producer that waits for room has its turn in any case: many times what a transaction takes."""
+LOOK_SECONDS = 0.25
+"""Time between looks whether the file is still in its place, while transactions follow each other without a pause:
+beside busy threads a look costs as much as a transaction."""
+RECORD_SECONDS = 1.0
+"""Time between entries of dropped rows in the ledger: they come with every transaction when they come."""
 
 # --- SQLite ---
 BUSY_SECONDS = 0.25

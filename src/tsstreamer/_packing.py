@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
-from tsstreamer import _sql
 from tsstreamer._database import TooLargeError
 from tsstreamer.formatters import JsonFormatter, SqlFormatter
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from tsstreamer._filter import Filter
     from tsstreamer._sql import Table
 
-__all__ = ["Budget", "FormatError", "Packed", "Packer", "reason"]
+__all__ = ["Budget", "FormatError", "Horizon", "Packed", "Packer", "reason"]
 
 Format = Callable[[list[list[Any]]], str | bytes]
 _ALL = 2**63 - 1
@@ -45,6 +44,24 @@ class Budget:
 
     rows: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The newest row at one moment, and the epochs ``(number, first id)`` of all rows up to it, in order."""
+
+    last: int
+    epochs: tuple[tuple[int, int], ...]
+
+    def epoch(self, row: int) -> tuple[int, int]:
+        """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
+        last = _ALL
+        for number, start in reversed(self.epochs):
+            if start <= row:
+                return number, last
+            last = start - 1
+        message = f"row {row} belongs to no epoch"
+        raise LookupError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +111,7 @@ class Packer:
         self._plain = table.plain_rows(where)
         self._limit = options.PROBE_ROWS
         self._weight = 0.0  # bytes of data for each row of the last message
-        self._scan_rows = max(options.SCAN_ROWS, budget.rows) if condition.sql else budget.rows
+        self._scan_rows = max(options.SCAN_ROWS, budget.rows)
         writer = formatter if isinstance(formatter, SqlFormatter) else _PLAIN
         row = writer.sqlrow(table.quoted, table.affinities)
         if isinstance(formatter, SqlFormatter):
@@ -107,25 +124,31 @@ class Packer:
             row = f"'['||id||','||{row}||']'"
         self._text = table.text_rows(row, writer.sqlexact(table.quoted, table.affinities), where)
 
-    def repeat(self, after: int, upto: int, *, give_up: bool = False) -> Packed:
+    def horizon(self) -> Horizon:
+        """Look how far the rows reach. Raises StorageError."""
+        ((last, epochs),) = self._database.read(self._table.horizon, (self._table.key,))
+        return Horizon(last, tuple(sorted((number, start) for number, start in json.loads(epochs))))
+
+    def repeat(self, after: int, upto: int, horizon: Horizon, *, give_up: bool = False) -> Packed:
         """Pack exactly the rows up to an id again, without budgets; otherwise as `pack`."""
         chunk = self._read(after, upto, _ALL) or self._read_plainly(after, upto, _ALL)
         data, dead = self._build(chunk, give_up=give_up)
-        return Packed(data, chunk.rows - len(dead), self._epoch(after + 1)[0], upto, dead)
+        return Packed(data, chunk.rows - len(dead), horizon.epoch(after + 1)[0], upto, dead)
 
-    def pack(self, after: int, horizon: int, *, give_up: bool = False) -> Packed | None:
-        """Pack the next rows after an id; None when there are none. Raises FormatError, StorageError.
+    def pack(self, after: int, horizon: Horizon, *, give_up: bool = False) -> Packed:
+        """Pack the next rows after an id. Raises FormatError, StorageError.
 
         Args:
             after: Id of the last row that was looked at.
-            horizon: Id of the last row to look at.
+            horizon: The last row to look at.
             give_up: Take a formatter that fails for every row as a proof that every row is bad.
         """
-        ((end,),) = self._database.read(self._table.scan, (after, horizon, self._scan_rows))
-        if end is None:
-            return None
-        epoch, last = self._epoch(after + 1)
-        end = min(end, last)
+        epoch, last = horizon.epoch(after + 1)
+        end = min(horizon.last, last)
+        if self._bounded:
+            # So many rows at once, whether they pass or not.
+            ((scanned,),) = self._database.read(self._table.scan, (after, end, self._scan_rows))
+            end = end if scanned is None else scanned
         most, limit = self._budget.rows, min(self._limit, self._budget.rows)
         while True:
             chunk, limit = self._read_fairly(after, end, limit, most)
@@ -168,16 +191,6 @@ class Packer:
         by_text = rows * self._most_read // size if size else self._budget.rows
         by_data = int(self._budget.bytes / self._weight) if self._weight else self._budget.rows
         return max(1, min(self._budget.rows, by_text, by_data))
-
-    def _epoch(self, row: int) -> tuple[int, int]:
-        """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
-        epochs = self._database.read(_sql.EPOCHS, (self._table.key,))
-        epoch, last = self._database.epoch, _ALL
-        for number, start in reversed(epochs):
-            if start <= row:
-                return number, last
-            epoch, last = number, start - 1
-        return epoch, last
 
     def _read(self, after: int, end: int, limit: int) -> _Chunk | None:
         """Read a chunk as one text; None when that is longer than SQLite or the memory can take."""

@@ -70,7 +70,7 @@ class Retention:
         done = [entry for entry in done if entry[1]]
         self._behind = any(deleted >= self._chunk for _, deleted, _ in done)
         # Under load each transaction brings more rows than a small chunk takes away: take more until it keeps up.
-        self._chunk = min(2 * self._chunk, options.BATCH_ROWS) if self._behind else options.RETENTION_ROWS
+        self._chunk = min(2 * self._chunk, options.STATEMENT_ROWS) if self._behind else options.RETENTION_ROWS
         return done
 
     def _retire(self, database: Database, rule: Rule) -> tuple[int, int]:

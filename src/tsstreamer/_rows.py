@@ -17,28 +17,35 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 
+NULL = math.nan
+"""Stands for None in a row that waits: SQLite stores NaN as NULL, and `sqlite3` binds a float at once, but first looks
+for an adapter of None, which on Python 3.11 takes as long as all other values of a log record together."""
+
 _INT_LIMIT = 1 << 63
 _EXACT_REAL = 1 << 53
 
-# What is storable as it stands, at a glance. Anything else, also where it would be fine, is left to `normalise`.
-# `str.isascii` and `int.bit_length` are called unbound: they raise TypeError for other types, which is the type check.
+# What is storable as it stands, at a glance; None becomes `null`, which is true. Anything else, also where it would be
+# fine, is left to `normalise`. `str.isascii` and `int.bit_length` are called unbound: they raise TypeError for other
+# types, which is the type check.
 _GLANCE = {
-    "TEXT": "({v} is None or isascii({v}))",
-    "INTEGER": "({v} is None or bit_length({v}) < 64)",
-    "REAL": "({v} is None or type({v}) is float)",
-    "NUMERIC": "({v} is None or type({v}) is float)",
-    "BLOB": "({v} is None or type({v}) is bytes or type({v}) is float)",
+    "TEXT": "(isascii({v}) if {v} is not None else ({v} := null))",
+    "INTEGER": "(bit_length({v}) < 64 if {v} is not None else ({v} := null))",
+    "REAL": "(type({v}) is float if {v} is not None else ({v} := null))",
+    "NUMERIC": "(type({v}) is float if {v} is not None else ({v} := null))",
+    "BLOB": "(type({v}) is bytes or type({v}) is float if {v} is not None else ({v} := null))",
 }
 
 _STORE = """
-def make(table, normalise, isfinite, isascii, bit_length, put, qsize, backlog):
-    def store(row):
+def make(table, null, normalise, isfinite, isascii, bit_length, put, qsize, backlog):
+    def store(time, values):
         try:
-            {names}, = row
-            if not (type(time) is float and isfinite(time){tests}):
-                row = normalise(table, row)
+            {names}, = values
+            if type(time) is float and isfinite(time){tests}:
+                row = (time, {names})
+            else:
+                row = normalise(table, (time, *values))
         except (TypeError, ValueError):
-            row = normalise(table, row)
+            row = normalise(table, (time, *values))
         if qsize() >= backlog.limit and not backlog.admit():
             return
         put(row)
@@ -48,18 +55,26 @@ def make(table, normalise, isfinite, isascii, bit_length, put, qsize, backlog):
 """
 
 
-def compile_store(table: Table, backlog: Any) -> Callable[[Row], None]:  # noqa: ANN401  (the backlog imports this module)
-    """Build the function that checks a row ``(time, *values)`` and puts it on the backlog's queue.
+def compile_store(table: Table, backlog: Any) -> Callable[[float, tuple[object, ...]], None]:  # noqa: ANN401  (it imports this module)
+    """Build the function that checks a time and values, and puts them as one row on the backlog's queue.
 
     The text holds positions only, no name that a user chose.
     """
     affinities = table.affinities[1:]
-    names = ", ".join(["time", *(f"v{number}" for number in range(len(affinities)))])
+    names = ", ".join(f"v{number}" for number in range(len(affinities)))
     tests = "".join(" and " + _GLANCE[affinity].format(v=f"v{n}") for n, affinity in enumerate(affinities))
     scope: dict[str, Any] = {}
     exec(_STORE.format(names=names, tests=tests), scope)  # noqa: S102  (as dataclasses do; see the docstring)
-    store: Callable[[Row], None] = scope["make"](
-        table, normalise, math.isfinite, str.isascii, int.bit_length, backlog.queue.put, backlog.queue.qsize, backlog
+    store: Callable[[float, tuple[object, ...]], None] = scope["make"](
+        table,
+        NULL,
+        normalise,
+        math.isfinite,
+        str.isascii,
+        int.bit_length,
+        backlog.queue.put,
+        backlog.queue.qsize,
+        backlog,
     )
     return store
 
@@ -102,7 +117,7 @@ def _fit(table: Table, column: str, affinity: str, value: object) -> object:
             value.encode()
         except UnicodeEncodeError:
             raise ValueError(_complaint(table, column, "takes text without lone surrogates", value)) from None
-    return value
+    return NULL if value is None else value
 
 
 def _plain(table: Table, column: str, value: object) -> object:

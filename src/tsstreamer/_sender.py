@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
 from tsstreamer import _sql
-from tsstreamer._packing import FormatError, reason
+from tsstreamer._packing import FormatError, Horizon, reason
 from tsstreamer.errors import FilterError, MessengerError, StorageError, TsStreamerError
 from tsstreamer.model import Message, StreamStats
 
@@ -90,7 +90,7 @@ class Sender:
         self._stored_plan: list[tuple[int, int, float]] = []
         self._letters: list[tuple[str, str | None, int | None, float, str, list[Any]]] = []
         self._file = ("", 0)  # identity and epoch of the database that the position belongs to
-        self._horizon = 0  # newest id when the stream was last due; later rows wait for the next period
+        self._horizon = Horizon(0, ())  # when the stream was last due; later rows wait for the next period
         self._saved_at = monotonic()
         self._due = -math.inf
         self._last_now = -math.inf
@@ -190,7 +190,7 @@ class Sender:
         began = monotonic()
         try:
             if last or now >= self._due:
-                ((self._horizon,),) = self._database.read(self.spec.table.last_id)
+                self._horizon = self._packer.horizon()
             more = self._send_all(messenger, timestamp)
         except BaseException as error:
             # Signals come to the main thread only: Ctrl-C, and what a handler raises outside of user code, gets out.
@@ -222,6 +222,7 @@ class Sender:
         if self._file != (self._database.dbid, self._database.epoch):
             # The file is another one: so is the stream, and the database's identity in the messages says so.
             self._load(self._writer.run(lambda database: self._claim(database, None)))
+            self._horizon = self._packer.horizon()
         try:
             return self._pass(messenger, timestamp)
         except MessengerError:
@@ -258,20 +259,18 @@ class Sender:
             plan = self._planned[0] if self._planned else None
             after = self._out[-1].message.upto if self._out else self._position
             look = max(after, self._scanned) if plan is None else after
-            if plan is None and look >= self._horizon:
+            if plan is None and look >= self._horizon.last:
                 return True
             give_up = self._format_failures >= options.FORMAT_TRIES
             try:
                 if plan is None:
                     packed = self._packer.pack(look, self._horizon, give_up=give_up)
                 else:
-                    packed = self._packer.repeat(look, plan[1], give_up=give_up)
+                    packed = self._packer.repeat(look, plan[1], self._horizon, give_up=give_up)
             except (FormatError, TsStreamerError):
                 if self._out:
                     return False  # what is built goes first; then the error comes again
                 raise
-            if packed is None:
-                return True
             self._format_failures = 0
             self._letters += [
                 (self.spec.table.key, self.spec.name, n, row[0], why, row[1:]) for n, row, why in packed.dead
@@ -390,7 +389,7 @@ class Sender:
 
         if self._writer.state == "degraded":
             raise StorageError(self._writer.reason)  # it is retrying; do not wait with it
-        moved, found = self._writer.run(move, options.SAVE_SECONDS)
+        moved, found = self._writer.run(move, options.SAVE_SECONDS, single=not letters)
         if moved:
             self._stored, self._stored_scanned, self._stored_plan = self._position, scanned, plan
             self._saved_at = monotonic()

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 SCHEMA_VERSION = 1
 
@@ -44,7 +44,6 @@ OPEN_EPOCH = """INSERT OR IGNORE INTO tsstreamer_epochs
 ADD_EPOCH = "INSERT OR IGNORE INTO tsstreamer_epochs SELECT ?, value, 1 FROM tsstreamer_meta WHERE name = 'epoch'"
 SET_STORAGE = """INSERT INTO tsstreamer_storages VALUES (?, ?, ?, ?) ON CONFLICT (key)
     DO UPDATE SET maxage = excluded.maxage, maxrows = excluded.maxrows, keepunsent = excluded.keepunsent"""
-EPOCHS = "SELECT epoch, start FROM tsstreamer_epochs WHERE storage = ? ORDER BY epoch"
 GET_STREAM = "SELECT storage, position, scanned, sequence, inflight, owner FROM tsstreamer_streams WHERE name = ?"
 NEW_STREAM = "INSERT INTO tsstreamer_streams VALUES (?, ?, ?, ?, 0, ?, '[]')"
 CLAIM_STREAM = "UPDATE tsstreamer_streams SET owner = ? WHERE name = ?"
@@ -65,6 +64,7 @@ _CONSTRAINTS = frozenset({
 })  # fmt: skip
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?: [A-Za-z_][A-Za-z0-9_]*)*(?: ?\( ?[0-9]+ ?(?:, ?[0-9]+ ?)?\))?", re.ASCII)
 _MOST_COLUMNS = 1_000
+_PART_ROWS = 256
 
 
 def quote(name: str) -> str:
@@ -169,12 +169,22 @@ class Table:
         values = "(" + ", ".join("?" * len(self.columns)) + ")"
         return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([values] * rows)}"
 
-    def ladder(self, most_rows: int, most_variables: int) -> Iterator[tuple[int, str]]:
-        """Yield the sizes of multi-row inserts, largest first, down to one: what is left of a batch takes few steps."""
-        rows = max(1, min(most_rows, most_variables // len(self.columns)))
-        while rows:
-            yield rows, self.insert(rows)
-            rows = (1 << (rows.bit_length() - 1)) if rows & (rows - 1) else rows // 2
+    def insert_all(self, rows: int) -> str:
+        """Statement that inserts up to `rows` rows in one step: all of them or, if the table has a trigger, none.
+
+        Rows whose time is NULL are left out: they fill the parameters up. A trigger could leave others out, and nobody
+        would know which. ABORT overrides what a table's own constraints say of conflicts, for the same reason.
+        """
+        values = "(" + ", ".join("?" * len(self.columns)) + ")"
+        key = "'" + self.key.replace("'", "''") + "'"
+        triggers = f"SELECT * FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {key} COLLATE NOCASE"
+        # In parts, because the time to prepare one list grows with its square.
+        parts = [
+            f"SELECT * FROM (VALUES {', '.join([values] * min(_PART_ROWS, rows - start))}) "
+            f"WHERE column1 IS NOT NULL AND NOT EXISTS ({triggers})"
+            for start in range(0, rows, _PART_ROWS)
+        ]
+        return f"INSERT OR ABORT INTO {self.name} ({', '.join(self.quoted)}) {' UNION ALL '.join(parts)}"
 
     def text_rows(self, row: str, exact: str, condition: str) -> str:
         """Query for a chunk as one text: parameters separator, after, upto, the condition's, limit.
@@ -201,6 +211,12 @@ class Table:
     def last_id(self) -> str:
         """Query for the greatest id, 0 without rows."""
         return f"SELECT coalesce(max(id), 0) FROM {self.name}"
+
+    @cached_property
+    def horizon(self) -> str:
+        """Query for the greatest id, and the epochs ``[[number, first id], …]`` as JSON: parameter the key."""
+        epochs = "SELECT json_group_array(json_array(epoch, start)) FROM tsstreamer_epochs WHERE storage = ?"
+        return f"SELECT coalesce(max(id), 0), ({epochs}) FROM {self.name}"
 
     @cached_property
     def first_id(self) -> str:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
-    from tsstreamer._rows import Row
     from tsstreamer.protocols import FormatFunction, Messenger
 
 __all__ = ["SqliteDataStreamer"]
@@ -115,7 +114,7 @@ class SqliteDataStreamer:
         self._lock = threading.RLock()
         self._adding = threading.Lock()
         self._backlogs: dict[str, Backlog] = {}
-        self._stores: dict[str, Callable[[Row], None]] = {}
+        self._stores: dict[str, Callable[[float, tuple[object, ...]], None]] = {}
         self._senders: dict[str, Sender] = {}
         self._runners: dict[str, Runner] = {}
         self._ending: list[Runner] = []
@@ -217,7 +216,7 @@ class SqliteDataStreamer:
             store = self._stores[key]
         except (KeyError, TypeError):
             raise self._unknown_storage(key) from None
-        store((timestamp, *values))
+        store(timestamp, values)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every row stored before the call is committed; False if that took longer than `timeout` seconds.

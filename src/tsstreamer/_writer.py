@@ -3,7 +3,9 @@
 Contract:
 
 * Everything that changes the database is done by this thread: rows, the positions of streams, tables, retention. So
-  SQLite's write lock is never contended within the process, and a position rides along with the rows.
+  SQLite's write lock is never contended within the process.
+* What one statement can do is done by one, as a transaction of its own: each storage's rows, each position. Beside busy
+  threads, BEGIN and COMMIT would each wait for the GIL as long as the rows do.
 * A batch that cannot be written stays in memory and is tried again, whole, until it is committed: exactly once in the
   end. The thread survives every exception; what is wrong is in `state`, and `on_error` is told once for each change,
   outside all locks.
@@ -13,6 +15,7 @@ Contract:
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -39,8 +42,12 @@ __all__ = ["Job", "Writer"]
 class Job:
     """Work for the writer's connection, done in its next transaction; made and waited for in any thread."""
 
-    def __init__(self, work: Callable[[Database], Any]) -> None:
-        """`work` gets the database inside a transaction; it may run again, and must raise before it writes."""
+    def __init__(self, work: Callable[[Database], Any], *, single: bool = False) -> None:
+        """`work` gets the database inside a transaction; it may run again, and must raise before it writes.
+
+        With `single` it changes the database by one statement only, so that it needs no transaction around it.
+        """
+        self.single = single
         self._work = work
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -107,7 +114,9 @@ class Writer:
         self._mailbox: SimpleQueue[Job | None] = SimpleQueue()  # None: look at the backlogs
         self._retention = Retention()
         self._ledger: dict[tuple[str, str], int] = {}  # what the database's ledger has of each storage's counters
-        self._jobs: list[Job] = []  # those of the running transaction
+        self._recorded_at = 0.0
+        self._jobs: list[Job] = []  # those that are not done
+        self._looked_at = -math.inf  # when the file was last seen in its place
         self._astray = False  # tables may be missing: the file was opened anew, or somebody dropped one
         self._closing = False
         self._hurry = threading.Event()
@@ -124,17 +133,19 @@ class Writer:
         """Have the backlogs looked at; re-entrant, never blocks."""
         self._mailbox.put(None)
 
-    def submit(self, work: Callable[[Database], Any]) -> Job:
-        """Queue work for the next transaction."""
-        job = Job(work)
+    def submit(self, work: Callable[[Database], Any], *, single: bool = False) -> Job:
+        """Queue work for the next transaction; for `single` see `Job`."""
+        job = Job(work, single=single)
         if self.state in ("failed", "closed"):
             job.fail(StorageError(f"the writer is {self.state}: {self.reason}"))
         self._mailbox.put(job)
         return job
 
-    def run(self, work: Callable[[Database], Any], seconds: float = options.OPEN_SECONDS) -> Any:  # noqa: ANN401
-        """Do work in the next transaction and wait for its commit; see `Job.result`."""
-        return self.submit(work).result(seconds, lambda: self.reason)
+    def run(
+        self, work: Callable[[Database], Any], seconds: float = options.OPEN_SECONDS, *, single: bool = False
+    ) -> Any:  # noqa: ANN401  (whatever the work returns)
+        """Do work in the next transaction and wait for its commit; see `Job` and `Job.result`."""
+        return self.submit(work, single=single).result(seconds, lambda: self.reason)
 
     def flush(self, timeout: float | None, *, patient: bool = True) -> bool:
         """Wait until the rows stored before the call are accounted for; False if that did not happen.
@@ -200,7 +211,7 @@ class Writer:
                     return
             for backlog in self._backlogs:
                 while not backlog.seal():
-                    backlog.drain(options.BATCH_ROWS)
+                    backlog.drain(options.STATEMENT_ROWS)
                 backlog.abandon()
             self._end("closed", self.reason)
         except BaseException as error:  # noqa: BLE001  (nothing may end the thread unseen)
@@ -213,10 +224,35 @@ class Writer:
     def _work(self) -> bool:
         """Wait for something to write, and write it; False if the streamer closes and that did not work."""
         self._jobs = self._wait()
-        # Only under load, when the next transaction follows at once: what stays behind must not wait once more.
-        even = not self._jobs and not self._closing and not self._flushing and self._waiting() >= options.GATHER_ROWS
-        batches = [(backlog, backlog.drain(options.BATCH_ROWS, even=even)) for backlog in self._backlogs]
-        return self._write(batches, self._jobs)
+        if self._database.synced:
+            # Each commit waits for the disk: one for all.
+            batches = [(backlog, self._drain(backlog)) for backlog in self._backlogs]
+            return self._write(batches, self._jobs, due=self._due())
+        for backlog in self._backlogs:
+            if not self._write([(backlog, self._drain(backlog))], []):
+                return False
+        while self._jobs:
+            if not self._write([], self._jobs[:1]):
+                return False
+        return self._write([], [], due=self._due())
+
+    def _drain(self, backlog: Backlog) -> list[Row]:
+        return backlog.drain(self._database.most_rows(backlog.table))
+
+    def _due(self) -> bool:
+        """Say whether there is something to do besides rows and jobs."""
+        late = self._closing or monotonic() - self._recorded_at >= options.RECORD_SECONDS
+        return self._retention.due() or (late and bool(self._dropped()))
+
+    def _dropped(self) -> dict[tuple[str, str], int]:
+        """Return the dropped rows that the database's ledger does not have yet, by storage and reason."""
+        changes = {}
+        for backlog in self._backlogs:
+            for reason, rows in backlog.dropped().items():
+                place = (backlog.table.key, reason)
+                if rows != self._ledger.get(place, 0):
+                    changes[place] = rows - self._ledger.get(place, 0)
+        return changes
 
     def _end(self, state: str, reason: str) -> None:
         self._enter(state, reason)
@@ -234,25 +270,30 @@ class Writer:
         """Sleep until there is something to write, gather; return the jobs that came meanwhile."""
         jobs = self._collect()
         waiting = self._waiting()
-        if jobs or self._closing or waiting >= options.GATHER_ROWS or (waiting and self._flushing):
+        if jobs or self._closing or self._ripe() or (waiting and self._flushing):
             return jobs
         if not waiting:
             for backlog in self._backlogs:
                 backlog.sleep()
             # A put between the look above and `sleep` has not woken anybody: look again.
             if not self._waiting():
-                jobs = self._receive(self._retention.pause())
+                jobs = self._receive(options.RECORD_SECONDS if self._dropped() else self._retention.pause())
         if not jobs and not self._closing:
             for backlog in self._backlogs:
                 backlog.gather()
-            if not self._flushing and self._waiting() < options.GATHER_ROWS and self._waiting():
+            if not self._flushing and self._waiting() and not self._ripe():
                 jobs = self._receive(self._flush_interval)
         return jobs + self._collect()
 
     def _waiting(self) -> int:
         return sum(backlog.queue.qsize() for backlog in self._backlogs)
 
+    def _ripe(self) -> bool:
+        """Say whether enough rows wait for a good batch, or so many that a producer has to wait for room."""
+        return any(backlog.ripe() for backlog in self._backlogs)
+
     def _receive(self, seconds: float | None) -> list[Job]:
+        self._looked_at = -math.inf
         try:
             job = self._mailbox.get(timeout=seconds)
         except Empty:
@@ -267,10 +308,9 @@ class Writer:
                 jobs.append(job)
         return jobs
 
-    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job]) -> bool:
+    def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, due: bool = False) -> bool:
         """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
         batches = [(backlog, rows) for backlog, rows in batches if rows]
-        due = self._retention.due()
         if not batches and not jobs and not due:
             return True
         delay = options.RETRY_FIRST
@@ -292,6 +332,7 @@ class Writer:
             backlog.retired(deleted, unsent)
         self.commits += 1
         self._enter("running", "")
+        self._jobs = [job for job in self._jobs if job not in jobs]
         for job in jobs:
             job.finish()
         return True
@@ -311,48 +352,63 @@ class Writer:
     def _transact(
         self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, due: bool
     ) -> tuple[dict[Backlog, list[tuple[Row, str]]], list[tuple[Backlog, int, int]]]:
+        """Return the rows that were refused, with the reasons, and ``(backlog, deleted, deleted unsent)``."""
         database = self._database
-        if self._astray or database.moved():
-            self._follow()
+        self._look()
+        if not due and not database.synced and len(batches) + len(jobs) == 1 and self._step(batches, jobs):
+            return {}, []
         refused: dict[Backlog, list[tuple[Row, str]]] = {}
         retired: list[tuple[Backlog, int, int]] = []
         with database.writing():
             for backlog, rows in batches:
-                bad = database.insert(backlog.table, rows)
-                if bad:
-                    refused[backlog] = bad
+                if not database.insert(backlog.table, rows):
+                    refused[backlog] = bad = database.insert_apart(backlog.table, rows)
                     key = backlog.table.key
                     database.bury([(key, None, None, row[0], reason, row[1:]) for row, reason in bad])
             for job in jobs:
                 job.attempt(database)
             if due:
                 retired = self._retention.work(database)
-            changes = self._balance(batches, refused, retired)
-            for (key, reason), rows_ in changes.items():
-                database.execute(_sql.ADD_LEDGER, (key, reason, rows_))
-        for place, change in changes.items():
-            self._ledger[place] = self._ledger.get(place, 0) + change
+            changes = self._changes(refused, retired)
+            for (key, reason), number in changes.items():
+                database.execute(_sql.ADD_LEDGER, (key, reason, number))
+        for place, number in changes.items():
+            self._ledger[place] = self._ledger.get(place, 0) + number
+        self._recorded_at = monotonic()
         return refused, retired
 
-    def _balance(
-        self,
-        batches: list[tuple[Backlog, list[Row]]],
-        refused: dict[Backlog, list[tuple[Row, str]]],
-        retired: list[tuple[Backlog, int, int]],
+    def _step(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job]) -> bool:
+        """Do the one thing that there is by one statement; False if it takes more, and then nothing was done."""
+        with self._database.writing(alone=True):
+            for backlog, rows in batches:
+                return self._database.insert(backlog.table, rows)
+            if jobs[0].single:
+                jobs[0].attempt(self._database)
+            return jobs[0].single
+
+    def _changes(
+        self, refused: dict[Backlog, list[tuple[Row, str]]], retired: list[tuple[Backlog, int, int]]
     ) -> dict[tuple[str, str], int]:
-        """Return what this transaction adds to the database's ledger."""
-        changes: dict[tuple[str, str], int] = {}
-        for backlog, rows in batches:
-            bad = len(refused.get(backlog, ()))
-            changes[backlog.table.key, "committed"] = len(rows) - bad
-            changes[backlog.table.key, "rejected"] = bad
+        """Return what this transaction adds to the database's ledger; the ids, without gaps, count committed rows."""
+        changes = self._dropped()
+        for backlog, bad in refused.items():
+            changes[backlog.table.key, "rejected"] = len(bad)
         for backlog, deleted, unsent in retired:
             changes[backlog.table.key, "deleted"] = deleted
             changes[backlog.table.key, "deletedUnsent"] = unsent
-        for backlog in self._backlogs:
-            for reason, rows_ in backlog.dropped().items():
-                changes[backlog.table.key, reason] = rows_ - self._ledger.get((backlog.table.key, reason), 0)
-        return {place: change for place, change in changes.items() if change}
+        return {place: number for place, number in changes.items() if number}
+
+    def _look(self) -> None:
+        """See that the file is in its place; go on in a new one where it is not.
+
+        Before each transaction, but for those that follow another without a pause while nobody waits for them.
+        """
+        late = self._flushing or monotonic() - self._looked_at >= options.LOOK_SECONDS
+        if self._astray or (late and self._database.moved()):
+            self._looked_at = -math.inf
+            self._follow()
+        if late:
+            self._looked_at = monotonic()
 
     def _follow(self) -> None:
         """The path leads elsewhere: go on in a new file there, rather than where nobody looks."""

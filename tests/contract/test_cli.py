@@ -317,6 +317,7 @@ def test_verify_sees_one_moment(path: Path) -> None:
         ("UPDATE tsstreamer_streams SET inflight = '['", "stream 'out': its list of messages in flight"),
         ("UPDATE tsstreamer_streams SET storage = 'gone'", "stream 'out': its storage 'gone' does not exist"),
         ("DELETE FROM k WHERE id = 2", "ledger: storage 'k' committed 5 rows, but holds 4 and has deleted 0"),
+        ("INSERT INTO k VALUES (9, 1.0, 1, 'x')", "ledger: storage 'k' committed 9 rows, but holds 6 and has deleted"),
         ("INSERT INTO tsstreamer_ledger VALUES ('k', 'deleted', -1)", "ledger: storage 'k' counts -1 rows as deleted"),
         ("INSERT INTO tsstreamer_ledger VALUES ('k', 'deletedUnsent', 1)", "ledger: storage 'k' deleted 0 rows, but 1"),
         ("INSERT INTO tsstreamer_ledger VALUES ('gone', 'committed', 1)", "ledger: it has entries of 'gone'"),
@@ -363,7 +364,7 @@ def test_info_describes_the_file(path: Path) -> None:
         f"  time {local(1_000_000_000.25)}",
         f" to {local(1_000_000_009.5)}",
         "  columns id INTEGER, time REAL, n INTEGER, text VARCHAR\n",
-        "  ledger committed 5\n",
+        "  ledger committed 6\n",
         "stream out of k: 1 messages, position 5\n  1 rows after its position, ",
         "dead letters: none\n",
     ):

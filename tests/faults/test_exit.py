@@ -92,7 +92,7 @@ def test_flush_does_not_gather_what_is_left_after_a_batch(tmp_path: Path) -> Non
     """More rows than one transaction takes, and a long interval: `flush` waits for transactions, not for the clock."""
     with SqliteDataStreamer(tmp_path / "log.db", flushInterval=60) as streamer:
         streamer.addStorage("log", ["n"], ["INTEGER"])
-        for number in range(options.BATCH_ROWS + 100):
+        for number in range(options.STATEMENT_ROWS + 100):
             streamer.storeData("log", 1.0, number)
         assert streamer.flush(20.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,11 +45,9 @@ while not stopping.is_set():
     time.sleep(0.002)
     if how == "calls" and time.monotonic() >= due:
         due = streamer.doUpdates(time.monotonic(), Messenger())
-state = streamer.stats().streams["log"]
-if how == "calls" and state.state != "stopped":
-    streamer.flush()
-    while streamer.stats().streams["log"].lagRows:
-        due = streamer.doUpdates(max(due, time.monotonic()), Messenger())
+streamer.flush()
+while (state := streamer.stats().streams["log"]).state != "stopped" and state.lagRows and how == "calls":
+    due = streamer.doUpdates(max(due, time.monotonic()), Messenger())
 streamer.close()
 print(json.dumps([state.state, state.since, state.lastError]))
 """
@@ -82,7 +81,8 @@ def test_the_older_sender_stops_within_a_period(tmp_path: Path, how: str) -> Non
         with start("newer") as newer:
             began = claimed(newer)
             before = lines()
-            wait_until(lambda: lines() >= before + 6)  # both go on for a while: a doubled row would have its chance
+            # Both go on for a while, the older one past its next period: a doubled row would have its chance.
+            wait_until(lambda: lines() >= before + 6 and time.time() > began + PERIOD + 0.5)
             state, since, error = end(older)
             newest, _, _ = end(newer)
     assert ("stopped", "stream 'log' was taken over by another sender") == (state, error)

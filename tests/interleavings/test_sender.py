@@ -337,7 +337,7 @@ def test_what_a_signal_handler_raises_outside_of_user_code_gets_out(
     store(streamer, range(2))
     with monkeypatch.context() as patch:
 
-        def interrupted(*_: object) -> None:
+        def interrupted(*_: object, **__: object) -> None:
             raise error
 
         patch.setattr(streamer._senders["log"]._writer, "run", interrupted)
@@ -356,8 +356,8 @@ def test_a_save_that_was_interrupted_but_done_costs_nothing(tmp_path: Path, monk
     writer = streamer._senders["log"]._writer
     run, calls = writer.run, []
 
-    def interrupted(*arguments: Any) -> Any:
-        result = run(*arguments)
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        result = run(*arguments, **options)
         calls.append(result)
         if len(calls) == 2:  # the first position
             raise KeyboardInterrupt
