@@ -84,7 +84,8 @@ class Sender:
         self._database = database
         self._writer = writer
         self._owner = uuid.uuid4().hex
-        self._out: deque[_Outgoing] = deque()
+        # Lists: other threads copy them, and the copy of a list is one step with and without the GIL.
+        self._out: list[_Outgoing] = []
         self._planned: deque[tuple[int, int, float]] = deque()  # sequence, upto, timestamp of messages to repeat
         self._position = self._stored = self._scanned = self._stored_scanned = self._sequence = 0
         self._stored_plan: list[tuple[int, int, float]] = []
@@ -353,7 +354,7 @@ class Sender:
     def _retire(self) -> None:
         """Move over the accepted messages, up to the first that is not."""
         while self._out and self._out[0].accepted:
-            message = self._out.popleft().message
+            message = self._out.pop(0).message
             self._position, self._sequence = message.upto, message.sequence
             self._sent_rows += message.rows
             self._sent_messages += 1
