@@ -168,7 +168,9 @@ class Packer:
         if chunk.rows:
             self._weight = size / chunk.rows
             self._limit = self._fair(chunk.rows, chunk.size)
-        return Packed(data, chunk.rows - len(dead), epoch, end if chunk.rows < limit else chunk.reached, dead)
+        # What the filter leaves out behind the last row that passes is done with, too.
+        upto = end if self._bounded and chunk.rows < limit else chunk.reached
+        return Packed(data, chunk.rows - len(dead), epoch, upto, dead)
 
     def _read_fairly(self, after: int, end: int, limit: int, most: int) -> tuple[_Chunk, int]:
         """Read at most `limit` rows, or up to `most` if they turn out short; return them and the limit that applied."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_bad_rows_cost_themselves_only(tmp_path: Path, rule: str) -> None:
     assert good == [row[2] for row in rows_of(path, "log")]
     assert (ROWS, len(good), len(bad), 0) == (ledger.accepted, ledger.committed, ledger.rejected, ledger.pending)
     dead = query(path, "SELECT storage, stream, time, reason, row FROM tsstreamer_dead ORDER BY id")
-    assert bad == [json.loads(str(row[4]))[0] for row in dead]
+    assert [[n, None if rule == "not null" else "x"] for n in bad] == [json.loads(str(row[4])) for row in dead]
     assert [("log", None, float(number)) for number in bad] == [row[:3] for row in dead]
     assert all("Error: " in str(row[3]) for row in dead)
     assert [("rejected", len(bad))] == query(path, "SELECT reason, rows FROM tsstreamer_ledger")
@@ -100,7 +100,8 @@ def test_dead_letters_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [(200,)] == query(path, "SELECT rows FROM tsstreamer_ledger WHERE reason = 'rejected'")
 
 
-def test_a_rule_added_while_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("action", ["abort", "fail", "ignore"])
+def test_a_rule_added_while_running(tmp_path: Path, action: str) -> None:
     """Another program adds a trigger to the open database: from then on it holds, and nothing else changes."""
     path = tmp_path / "log.db"
     with SqliteDataStreamer(path) as streamer:
@@ -108,10 +109,48 @@ def test_a_rule_added_while_running(tmp_path: Path) -> None:
         streamer.storeData("log", 1.0, 3, "x")
         assert streamer.flush(10.0)
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(_TRIGGERS["abort"])
+            connection.execute(_TRIGGERS[action].replace("ON log", "ON LOG"))
         for number in range(10):
             streamer.storeData("log", 1.0, number, "x")
+        assert streamer.flush(10.0)
+        assert 1 == streamer.stats().storages["log"].rejected
     assert [3, 0, 1, 2, 4, 5, 6, 7, 8, 9] == [row[2] for row in rows_of(path, "log")]
+    assert [('[3, "x"]',)] == query(path, "SELECT row FROM tsstreamer_dead")
+
+
+def test_a_table_that_ignores_conflicts_by_itself(tmp_path: Path) -> None:
+    """What the table's own constraint would leave out without a word is a dead letter, too."""
+    path = tmp_path / "log.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        unique = "n INTEGER UNIQUE ON CONFLICT IGNORE"
+        connection.execute(f"CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL, {unique})")
+    with SqliteDataStreamer(path) as streamer:
+        streamer.addStorage("log", ["n"], ["INTEGER"])
+        for number in (1, 2, 2, 3):
+            streamer.storeData("log", 1.0, number)
+        assert streamer.flush(10.0)
+        ledger = streamer.stats().storages["log"]
+    assert (3, 1) == (ledger.committed, ledger.rejected)
+    assert [1, 2, 3] == [row[2] for row in rows_of(path, "log")]
+    assert [("[2]",)] == query(path, "SELECT row FROM tsstreamer_dead")
+
+
+def test_a_bad_row_is_found_by_halving(tmp_path: Path) -> None:
+    """Among 2 000 rows one bad one costs tens of statements, not one for each row."""
+    path = tmp_path / "log.db"
+    _rule(path, "check")
+    with SqliteDataStreamer(path, flushInterval=1000.0) as streamer:
+        streamer.addStorage("log", ["n", "text"], ["INTEGER", "VARCHAR"])
+        seen: list[str] = []
+        connection: Any = streamer._database._writer
+        connection.set_trace_callback(lambda text: seen.append(text[:6]))
+        for number in range(2_000):
+            streamer.storeData("log", float(number), 3 if number == 1_234 else 0, "x")
+        assert streamer.flush(20.0)
+        connection.set_trace_callback(None)
+        assert 1 == streamer.stats().storages["log"].rejected
+    assert 20 < seen.count("INSERT") < 50
+    assert [float(number) for number in range(2_000) if number != 1_234] == [row[1] for row in rows_of(path, "log")]
 
 
 def test_a_table_dropped_by_a_stranger_is_trouble_not_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +220,7 @@ def test_a_storage_that_sqlite_cannot_make_is_refused_at_once(tmp_path: Path) ->
 
 
 def test_ids_have_no_gap_where_a_batch_was_tried_twice(tmp_path: Path, rng: random.Random) -> None:
-    """The rows of a batch with a bad one are inserted again from a savepoint: their ids go on without a gap."""
+    """The rows of a batch with a bad one are inserted again, in halves: their ids go on without a gap."""
     path = tmp_path / "log.db"
     _rule(path, "check")
     bad = set(rng.sample(range(500), 20))

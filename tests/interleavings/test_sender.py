@@ -420,3 +420,29 @@ def test_a_stream_stopped_by_another_process_is_not_begun_again(tmp_path: Path) 
     older.close()
     newer.close()
     assert [0, 1, 2] == messenger.values
+
+
+def test_a_file_replaced_before_the_first_message_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How far the old file's rows reached says nothing about the new one: its rows are sent from the first, and all."""
+    path = tmp_path / "db"
+    streamer, receiver = opened(path), Collector()
+    streamer.stream("log", formatter=as_json)
+    store(streamer, range(5))
+    packer = streamer._senders["log"]._packer
+    horizon, calls = packer.horizon, []
+
+    def replaced() -> Any:
+        calls.append(horizon())
+        if len(calls) == 1:
+            path.rename(tmp_path / "old")
+            store(streamer, [7])
+        return calls[-1]
+
+    monkeypatch.setattr(packer, "horizon", replaced)
+    streamer.doUpdates(100.0, receiver)
+    streamer.doUpdates(200.0, receiver)
+    store(streamer, [8, 9])
+    streamer.doUpdates(300.0, receiver)
+    assert [7, 8, 9] == receiver.values
+    assert [(0, 1), (1, 3)] == [(message.after, message.upto) for message in receiver.messages]
+    streamer.close()
