@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tsstreamer import _options as options
+from tsstreamer import _sql
 from tsstreamer._database import TooLargeError
 from tsstreamer.formatters import JsonFormatter, SqlFormatter
 
@@ -50,8 +51,8 @@ class Budget:
 class Horizon:
     """The newest row at one moment, and the epochs ``(number, first id)`` of all rows up to it, in order."""
 
-    last: int
-    epochs: tuple[tuple[int, int], ...]
+    last: int = -1
+    epochs: tuple[tuple[int, int], ...] = ()
 
     def epoch(self, row: int) -> tuple[int, int]:
         """Return the epoch of a row, and the last id that may belong to it: a message never mixes epochs."""
@@ -124,10 +125,13 @@ class Packer:
             row = f"'['||id||','||{row}||']'"
         self._text = table.text_rows(row, writer.sqlexact(table.quoted, table.affinities), where)
 
-    def horizon(self) -> Horizon:
-        """Look how far the rows reach. Raises StorageError."""
-        ((last, epochs),) = self._database.read(self._table.horizon, (self._table.key,))
-        return Horizon(last, tuple(sorted((number, start) for number, start in json.loads(epochs))))
+    def horizon(self, known: Horizon) -> Horizon:
+        """Look how far the rows reach now; `known` where that is no further. Raises StorageError."""
+        ((last,),) = self._database.read(self._table.last_id)
+        # Read afterwards: an epoch that begins meanwhile begins behind `last`.
+        return (
+            known if last == known.last else Horizon(last, tuple(self._database.read(_sql.EPOCHS, (self._table.key,))))
+        )
 
     def repeat(self, after: int, upto: int, horizon: Horizon, *, give_up: bool = False) -> Packed:
         """Pack exactly the rows up to an id again, without budgets; otherwise as `pack`."""

@@ -91,7 +91,7 @@ class Sender:
         self._stored_plan: list[tuple[int, int, float]] = []
         self._letters: list[tuple[str, str | None, int | None, float, str, list[Any]]] = []
         self._file = ("", 0)  # identity and epoch of the database that the position belongs to
-        self._horizon = Horizon(0, ())  # when the stream was last due; later rows wait for the next period
+        self._horizon = Horizon()  # when the stream was last due; later rows wait for the next period
         self._saved_at = monotonic()
         self._due = -math.inf
         self._last_now = -math.inf
@@ -191,7 +191,7 @@ class Sender:
         began = monotonic()
         try:
             if last or now >= self._due:
-                self._horizon = self._packer.horizon()
+                self._horizon = self._packer.horizon(self._horizon)
             more = self._send_all(messenger, timestamp)
         except BaseException as error:
             # Signals come to the main thread only: Ctrl-C, and what a handler raises outside of user code, gets out.
@@ -223,7 +223,7 @@ class Sender:
         if self._file != (self._database.dbid, self._database.epoch):
             # The file is another one: so is the stream, and the database's identity in the messages says so.
             self._load(self._writer.run(lambda database: self._claim(database, None)))
-            self._horizon = self._packer.horizon()
+            self._horizon = self._packer.horizon(Horizon())
         try:
             return self._pass(messenger, timestamp)
         except MessengerError:

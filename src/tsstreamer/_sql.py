@@ -44,6 +44,7 @@ OPEN_EPOCH = """INSERT OR IGNORE INTO tsstreamer_epochs
 ADD_EPOCH = "INSERT OR IGNORE INTO tsstreamer_epochs SELECT ?, value, 1 FROM tsstreamer_meta WHERE name = 'epoch'"
 SET_STORAGE = """INSERT INTO tsstreamer_storages VALUES (?, ?, ?, ?) ON CONFLICT (key)
     DO UPDATE SET maxage = excluded.maxage, maxrows = excluded.maxrows, keepunsent = excluded.keepunsent"""
+EPOCHS = "SELECT epoch, start FROM tsstreamer_epochs WHERE storage = ? ORDER BY epoch"
 GET_STREAM = "SELECT storage, position, scanned, sequence, inflight, owner FROM tsstreamer_streams WHERE name = ?"
 NEW_STREAM = "INSERT INTO tsstreamer_streams VALUES (?, ?, ?, ?, 0, ?, '[]')"
 CLAIM_STREAM = "UPDATE tsstreamer_streams SET owner = ? WHERE name = ?"
@@ -211,12 +212,6 @@ class Table:
     def last_id(self) -> str:
         """Query for the greatest id, 0 without rows."""
         return f"SELECT coalesce(max(id), 0) FROM {self.name}"
-
-    @cached_property
-    def horizon(self) -> str:
-        """Query for the greatest id, and the epochs ``[[number, first id], …]`` as JSON: parameter the key."""
-        epochs = "SELECT json_group_array(json_array(epoch, start)) FROM tsstreamer_epochs WHERE storage = ?"
-        return f"SELECT coalesce(max(id), 0), ({epochs}) FROM {self.name}"
 
     @cached_property
     def first_id(self) -> str:

@@ -431,8 +431,8 @@ def test_a_file_replaced_before_the_first_message_is_read_anew(tmp_path: Path, m
     packer = streamer._senders["log"]._packer
     horizon, calls = packer.horizon, []
 
-    def replaced() -> Any:
-        calls.append(horizon())
+    def replaced(known: Any) -> Any:
+        calls.append(horizon(known))
         if len(calls) == 1:
             path.rename(tmp_path / "old")
             store(streamer, [7])
