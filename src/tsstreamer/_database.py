@@ -139,7 +139,7 @@ class Database:
             timeout=options.BUSY_SECONDS,
             isolation_level=None,  # every BEGIN and COMMIT is written out here
             check_same_thread=False,  # opened by the user's thread, used by the writer's
-            cached_statements=1024,  # the ladders of many storages
+            cached_statements=1024,  # several sizes for each of many storages
             uri=self.memory,
         )
         self._writer = connection

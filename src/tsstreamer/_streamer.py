@@ -81,7 +81,7 @@ class SqliteDataStreamer:
             threadHack: Accepted for the sake of older callers; changes nothing.
             nodename: Name of this node in messages; the host's name unless given.
             flushInterval: Seconds that rows are gathered before they are committed: what a killed process may lose.
-            maxPending: Rows that may wait in each storage; the transaction in progress, 32 760 rows at most, comes on
+            maxPending: Rows that may wait in each storage; the transaction in progress, 16 380 rows at most, comes on
                 top, and each storing thread may exceed it by one.
             overflow: What happens to a row that finds no room: ``"block"``, ``"dropNewest"``, ``"dropOldest"`` or
                 ``"raise"``.
