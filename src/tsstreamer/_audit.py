@@ -60,7 +60,7 @@ def _describe_storage(
 def _ledger(database: Database, key: str) -> dict[str, int]:
     """Return the rows of a storage by what became of them; ids have no gaps, so the last one counts the committed."""
     entries = database.query("SELECT reason, rows FROM tsstreamer_ledger WHERE storage = ? ORDER BY reason", (key,))
-    return {"committed": database.last_id(key), **dict(entries)}
+    return {**dict(entries), "committed": database.last_id(key)}
 
 
 def _lag(database: Database, storage: str, position: int, now: float) -> str:

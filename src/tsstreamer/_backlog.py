@@ -14,9 +14,10 @@ Contract:
 
 from __future__ import annotations
 
-import math
+import sys
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from itertools import repeat
 from queue import SimpleQueue
 from time import monotonic
@@ -54,9 +55,7 @@ class Backlog:
         self._block_timeout = block_timeout
         # Re-entrant: a signal handler may store a row while its thread is in here.
         self._lock = threading.RLock()
-        # A locked lock for each producer that waits for room, and the time since when, in that order.
-        self._gates: deque[tuple[Any, float]] = deque()
-        self._turns = 1  # producers to be let in by the next drain
+        self._gates: deque[Any] = deque()  # one locked lock for each producer that waits for room
         self._consumer = 0  # ident of the writer's thread, which must never wait for itself
         self._sleeping = False
         self._gathering = False
@@ -132,27 +131,27 @@ class Backlog:
             self._settled = self._taken
 
     def _wait_for_room(self) -> bool:
-        begin = monotonic()
-        deadline = begin + self._block_timeout
+        deadline = monotonic() + self._block_timeout
         line_up = self._gates.append
         while True:
             gate = threading.Lock()
             gate.acquire()
-            line_up((gate, begin))
-            # Looked at after the gate is in place, so that room made in between is not missed.
-            if (
-                self.queue.qsize() < self.limit
-                or self._refusal is not None
-                or gate.acquire(timeout=max(0.0, deadline - monotonic()))
-            ):
-                if self._refusal is not None:
-                    raise self._refusal()
-                if self.queue.qsize() < self.limit:
-                    return True
-            elif monotonic() >= deadline:
+            line_up(gate)
+            try:
+                # Looked at after the gate is in place, so that room made in between is not missed.
+                if self.queue.qsize() >= self.limit and self._refusal is None:
+                    gate.acquire(timeout=max(0.0, min(options.TURN_SECONDS, deadline - monotonic())))
+            finally:
+                with suppress(ValueError):  # it was opened
+                    self._gates.remove(gate)
+            if self._refusal is not None:
+                raise self._refusal()
+            if self.queue.qsize() < self.limit:
+                return True
+            if monotonic() >= deadline:
                 with self._lock:
                     raise self._full(self._block_timeout)
-            line_up = self._gates.appendleft  # it had its turn, and others were faster
+            line_up = self._gates.appendleft  # others were faster
 
     def _full(self, waited: float) -> BufferFullError:
         self._refused += 1
@@ -166,7 +165,7 @@ class Backlog:
         self._consumer = threading.get_ident()
         self._sleeping = True
         self.attention = True
-        self._open_gates()
+        self.let_in()
 
     def gather(self) -> None:
         """Stop asking for a wake-up by each put, but ask for one when enough rows for a good batch wait."""
@@ -175,6 +174,7 @@ class Backlog:
             self.attention = self._refusal is not None
             self._gathering = True
             self._set_limit()
+        self.let_in()
 
     def drain(self, most: int) -> list[Row]:
         """Take up to `most` waiting rows, oldest first, and let producers in for the room that is left."""
@@ -186,10 +186,9 @@ class Backlog:
             self._in_flight += len(rows)
             self._high_water = max(self._high_water, self._in_flight + self.queue.qsize())
             self._set_limit()
-            # One producer can fill this room, and the writer then shares the GIL with one thread only. Where it did
-            # not, twice as many have their turn the next time.
-            self._turns = 1 if waiting >= self._max_pending else 2 * self._turns
-        self._open_gates(self._turns)
+        # One producer at full speed fills this room, and the writer then waits for the GIL behind one thread only.
+        # Where those before it have left more room than that, nobody needs to wait.
+        self.let_in(1 if waiting + most >= self._max_pending else sys.maxsize)
         return rows
 
     def settle(self, committed: int, rejected: int = 0) -> None:
@@ -218,7 +217,7 @@ class Backlog:
             self._refusal = refusal
             self.attention = True
             self._set_limit()
-        self._open_gates()
+        self.let_in()
 
     def seal(self) -> bool:
         """End the hand-over if the queue is empty; a row that arrives later belongs to its caller again."""
@@ -251,19 +250,13 @@ class Backlog:
         """Say whether as many rows wait as end the gathering."""
         return self.queue.qsize() >= min(self._max_pending, options.GATHER_ROWS)
 
-    def _open_gates(self, number: float = math.inf) -> None:
-        """Let in `number` producers, and all that have waited long: a slow disk must not make turns of minutes."""
-        long_ago = monotonic() - options.TURN_SECONDS
-        while self._gates:
+    def let_in(self, number: int = sys.maxsize) -> None:
+        """Let the `number` producers that have waited longest look for room."""
+        for _ in range(min(number, len(self._gates))):
             try:
-                gate, since = self._gates.popleft()
+                self._gates.popleft().release()
             except IndexError:  # another thread was faster
                 return
-            if number <= 0 and since > long_ago:
-                self._gates.appendleft((gate, since))
-                return
-            gate.release()
-            number -= 1
 
     # --- anybody ---
 

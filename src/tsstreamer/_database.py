@@ -98,7 +98,7 @@ class Database:
         self._patience = options.OPEN_SECONDS
         self._variables = 0
         self._inserts: dict[tuple[str, int], str] = {}
-        self._triggered: set[str] = set()  # keys of tables that had a trigger
+        self._special: set[str] = set()  # keys of tables that had a trigger, or have a rule of their own for conflicts
         self._readable = {"tsstreamer_epochs"}
         self._uri = f"file:tsstreamer-{self._owner}?mode=memory&cache=shared"
         self._open()
@@ -329,7 +329,7 @@ class Database:
 
     def insert(self, table: Table, rows: list[Row]) -> bool:
         """Insert rows in order, all in one statement; False if that is not possible, and then none of them is in."""
-        if table.key in self._triggered:
+        if table.key in self._special:
             return False
         width, number = len(table.columns), len(rows)
         # Few sizes, as preparing a statement takes as long as it does twice; binding what fills up takes little.
@@ -345,33 +345,45 @@ class Database:
                 return False
             raise
         if not stored:
-            self._triggered.add(table.key)
+            self._special.add(table.key)
         return bool(stored)
 
     def insert_apart(self, table: Table, rows: list[Row]) -> list[tuple[Row, str]]:
         """Insert rows in order, inside a transaction; return those that were refused for their own fault, and why."""
-        connection, refused, start = self._connection(), [], 0
-        while start < len(rows):
-            size = min(1 << ((len(rows) - start).bit_length() - 1), self.most_rows(table))
-            portion = rows[start : start + size]
-            start += size
-            connection.execute("SAVEPOINT portion")
-            try:
-                if connection.execute(table.insert(size), tuple(chain.from_iterable(portion))).rowcount != size:
-                    raise ValueError(_IGNORED)  # noqa: TRY301  (one way for all refusals)
-            except BaseException as error:  # as above
-                if not connection.in_transaction or not _is_row_fault(error):
-                    raise
-                connection.execute("ROLLBACK TO portion")
-                connection.execute("RELEASE portion")
-                if size == 1:
-                    refused.append((portion[0], f"{type(error).__name__}: {error}"))
-                else:
-                    refused += self.insert_apart(table, portion[: size // 2])
-                    refused += self.insert_apart(table, portion[size // 2 :])
-            else:
-                connection.execute("RELEASE portion")
+        refused: list[tuple[Row, str]] = []
+        portions = [rows]
+        while portions:
+            portion = portions.pop()
+            size = min(1 << (len(portion).bit_length() - 1), self.most_rows(table))
+            if len(refused) >= options.HALVED_ROWS and size > 1:
+                portions += [[row] for row in reversed(portion)]
+                continue
+            if size < len(portion):
+                portions.append(portion[size:])
+                portion = portion[:size]
+            reason = self._refusal(table, portion)
+            if reason and size > 1:
+                portions += [portion[size // 2 :], portion[: size // 2]]
+            elif reason:
+                refused.append((portion[0], reason))
         return refused
+
+    def _refusal(self, table: Table, rows: list[Row]) -> str:
+        """Insert rows inside a transaction; return why not, and then none of them is in, or an empty string."""
+        connection = self._connection()
+        undo = table.key in self._special  # otherwise a statement that fails undoes itself
+        if undo:
+            connection.execute("SAVEPOINT portion")
+        try:
+            if connection.execute(table.insert(len(rows)), tuple(chain.from_iterable(rows))).rowcount != len(rows):
+                raise ValueError(_IGNORED)  # noqa: TRY301  (one way for all refusals)
+        except BaseException as error:  # as above
+            if not connection.in_transaction or not _is_row_fault(error):
+                raise
+            if undo:
+                connection.execute("ROLLBACK TO portion")
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def execute(self, statement: str, values: Sequence[object] | dict[str, object] = ()) -> int:
         """Execute a statement; return the number of rows it changed."""
@@ -421,6 +433,8 @@ class Database:
             message = f"storage {table.key!r} exists with other columns: asked for {_show(wanted)}"
             message += f", found {kind} {name!r} with {_show(existing)}"
             raise SchemaMismatchError(message)
+        if "CONFLICT" in text.upper():
+            self._special.add(table.key)
         self.execute(_sql.ADD_EPOCH, (table.key,))
 
     # --- reading: any thread ---

@@ -19,10 +19,13 @@ STATEMENT_ROWS = 16_380
 SQLite. Beside busy threads each statement waits for the GIL: with four of them a quarter of this falls behind 50 000
 rows/s. Twice as many are slower, their values do not fit the processor's cache."""
 TURN_SECONDS = 0.5
-"""Time after which a producer that waits for room has its turn in any case: many times what a transaction takes."""
+"""Time after which a producer that waits for its turn looks for room by itself: many times what a transaction takes."""
 LOOK_SECONDS = 0.25
 """Time between looks whether the file is still in its place, while transactions follow each other without a pause:
 beside busy threads a look costs as much as a transaction."""
+HALVED_ROWS = 16
+"""Rows of a batch that are refused until its other rows are inserted one by one: finding one by halves takes up to 28
+statements."""
 RECORD_SECONDS = 1.0
 """Time between entries of dropped rows in the ledger: they come with every transaction when they come."""
 

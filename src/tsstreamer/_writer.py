@@ -117,6 +117,7 @@ class Writer:
         self._recorded_at = 0.0
         self._jobs: list[Job] = []  # those that are not done
         self._looked_at = -math.inf  # when the file was last seen in its place
+        self._unseen = False  # whether rows were committed since
         self._astray = False  # tables may be missing: the file was opened anew, or somebody dropped one
         self._closing = False
         self._hurry = threading.Event()
@@ -153,14 +154,18 @@ class Writer:
         Without `patient` a degraded writer is not waited for. The writer's own thread never waits.
         """
         marks = [(backlog, backlog.offered()) for backlog in self._backlogs]
-        if all(backlog.settled() >= mark for backlog, mark in marks):
+
+        def done() -> bool:
+            return not self._unseen and all(backlog.settled() >= mark for backlog, mark in marks)
+
+        if done():
             return True
         if self.is_current():
             return False  # called from `on_error`: nobody else would write
 
         def over() -> bool:
             hopeless = self.state in ("failed", "closed") or (self.state == "degraded" and not patient)
-            return hopeless or all(backlog.settled() >= mark for backlog, mark in marks)
+            return hopeless or done()
 
         with self._settled:
             self._flushing += 1  # no gathering until it is over: the rows may take several transactions
@@ -169,7 +174,7 @@ class Writer:
                 self._settled.wait_for(over, timeout)
             finally:
                 self._flushing -= 1
-        return self.state != "failed" and all(backlog.settled() >= mark for backlog, mark in marks)
+        return self.state != "failed" and done()
 
     def add(self, rule: Rule) -> None:
         """Drain the backlog of a rule from now on, and keep what the rule says."""
@@ -207,6 +212,7 @@ class Writer:
         try:
             while self._work():
                 if self._closing and not self._jobs and all(backlog.seal() for backlog in self._backlogs):
+                    self._write([], [], due=bool(self._dropped()))
                     self._end("closed", "")
                     return
             for backlog in self._backlogs:
@@ -227,7 +233,7 @@ class Writer:
         if self._database.synced:
             # Each commit waits for the disk: one for all.
             batches = [(backlog, self._drain(backlog)) for backlog in self._backlogs]
-            return self._write(batches, self._jobs, due=self._due())
+            return self._write(batches, self._jobs, due=self._due()) and self._write([], [])
         for backlog in self._backlogs:
             if not self._write([(backlog, self._drain(backlog))], []):
                 return False
@@ -241,7 +247,7 @@ class Writer:
 
     def _due(self) -> bool:
         """Say whether there is something to do besides rows and jobs."""
-        late = self._closing or monotonic() - self._recorded_at >= options.RECORD_SECONDS
+        late = monotonic() - self._recorded_at >= options.RECORD_SECONDS
         return self._retention.due() or (late and bool(self._dropped()))
 
     def _dropped(self) -> dict[tuple[str, str], int]:
@@ -311,7 +317,7 @@ class Writer:
     def _write(self, batches: list[tuple[Backlog, list[Row]]], jobs: list[Job], *, due: bool = False) -> bool:
         """Commit one transaction, however many tries it takes; False when the streamer closes and time is up."""
         batches = [(backlog, rows) for backlog, rows in batches if rows]
-        if not batches and not jobs and not due:
+        if not (batches or jobs or due) and (not self._unseen or self._ripe()):
             return True
         delay = options.RETRY_FIRST
         while True:
@@ -330,7 +336,7 @@ class Writer:
             backlog.settle(len(rows) - bad, bad)
         for backlog, deleted, unsent in retired:
             backlog.retired(deleted, unsent)
-        self.commits += 1
+        self.commits += bool(batches or jobs or due)
         self._enter("running", "")
         self._jobs = [job for job in self._jobs if job not in jobs]
         for job in jobs:
@@ -341,6 +347,8 @@ class Writer:
         """Wait until the next try; False if the streamer closes and there is no time for one."""
         for job in jobs:
             job.postpone()
+        for backlog in self._backlogs:
+            backlog.let_in()  # nobody else does, as long as nothing is drained
         if monotonic() + delay > self._stop_at:
             for job in jobs:
                 job.fail(StorageError(f"closed before it was done: {self.reason}"))
@@ -354,7 +362,9 @@ class Writer:
     ) -> tuple[dict[Backlog, list[tuple[Row, str]]], list[tuple[Backlog, int, int]]]:
         """Return the rows that were refused, with the reasons, and ``(backlog, deleted, deleted unsent)``."""
         database = self._database
-        self._look()
+        self._look(owed=not (batches or jobs or due))
+        if not (batches or jobs or due):
+            return {}, []
         if not due and not database.synced and len(batches) + len(jobs) == 1 and self._step(batches, jobs):
             return {}, []
         refused: dict[Backlog, list[tuple[Row, str]]] = {}
@@ -398,17 +408,19 @@ class Writer:
             changes[backlog.table.key, "deletedUnsent"] = unsent
         return {place: number for place, number in changes.items() if number}
 
-    def _look(self) -> None:
+    def _look(self, *, owed: bool) -> None:
         """See that the file is in its place; go on in a new one where it is not.
 
-        Before each transaction, but for those that follow another without a pause while nobody waits for them.
+        Before each transaction, but for those that follow another without a pause while nobody waits: there only now
+        and then, and once after the last of them, which is `owed`.
         """
-        late = self._flushing or monotonic() - self._looked_at >= options.LOOK_SECONDS
+        late = owed or self._flushing or monotonic() - self._looked_at >= options.LOOK_SECONDS
         if self._astray or (late and self._database.moved()):
             self._looked_at = -math.inf
             self._follow()
         if late:
             self._looked_at = monotonic()
+        self._unseen = not late
 
     def _follow(self) -> None:
         """The path leads elsewhere: go on in a new file there, rather than where nobody looks."""

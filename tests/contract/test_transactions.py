@@ -105,7 +105,7 @@ def test_a_statement_holds_no_more_than_sqlite_takes(tmp_path: Path) -> None:
 
 
 def test_under_load_the_file_is_looked_at_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one transaction follows the other nobody looks, but after LOOK_SECONDS, after a pause and for a flush."""
+    """While one transaction follows the other nobody looks, but before the first, after the last, and for a flush."""
     monkeypatch.setattr(options, "STATEMENT_ROWS", 10)
     monkeypatch.setattr(options, "GATHER_ROWS", 10)
     path = tmp_path / "db"
@@ -133,14 +133,36 @@ def test_under_load_the_file_is_looked_at_now_and_then(tmp_path: Path, monkeypat
                     flusher.start()
                     wait_until(lambda: streamer._writer._flushing)  # type: ignore[union-attr]
             wait_until(lambda: streamer.stats().storages["log"].committed == before + 101)
+            wait_until(lambda: not streamer._writer._unseen)  # type: ignore[union-attr]
             return len(looks)
 
-        assert 1 == burst(1000.0)
+        assert 2 == burst(1000.0)
         assert 11 == burst(0.0)
         flusher = threading.Thread(target=streamer.flush)
         assert 11 == burst(1000.0, flusher)
         flusher.join(PATIENCE)
-        path.rename(tmp_path / "old")
+
+
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+def test_a_file_deleted_under_load_is_missed_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: str
+) -> None:
+    """When the last of many transactions is done it is said, and flush waits for that; new rows have a new file."""
+    monkeypatch.setattr(options, "STATEMENT_ROWS", 10)
+    monkeypatch.setattr(options, "GATHER_ROWS", 10)
+    monkeypatch.setattr(options, "LOOK_SECONDS", 1000.0)
+    path = tmp_path / "db"
+    changes: list[object] = []
+    with opened(path, flushInterval=0.0, synchronous=synchronous, onError=changes.append) as streamer:
+        with held(streamer, monkeypatch) as arrived:
+            streamer.storeData("log", 1.0, 0)
+            arrived()  # it has looked
+            path.unlink()
+            for n in range(100):
+                streamer.storeData("log", 1.0, n)
+        wait_until(lambda: streamer.stats().storages["log"].committed == 101)
+        assert streamer.flush(PATIENCE)
+        assert ["StorageError", "NoneType"] == [type(change).__name__ for change in changes]
         store(streamer, [7])
         assert [(1, 7.0, 7)] == rows_of(path, "log")
 

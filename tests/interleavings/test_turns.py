@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import wait_until
-from tsstreamer import StreamerClosedError
+from tsstreamer import BufferFullError, StreamerClosedError
 from tsstreamer import _options as options
 from tsstreamer._backlog import Backlog
 from tsstreamer._sql import Table
@@ -23,22 +23,25 @@ BOUND = 4
 class Full:
     """A full backlog without a writer, and producers of one row each that wait for room, in the order of their rows."""
 
-    def __init__(self, producers: int) -> None:
+    def __init__(self, producers: int, block_timeout: float = PATIENCE) -> None:
         table = Table.checked("log", ["n"], ["INTEGER"])
-        self.backlog = Backlog(table, lambda: None, BOUND, "block", PATIENCE)
+        self.backlog = Backlog(table, lambda: None, BOUND, "block", block_timeout)
         for n in range(BOUND):
             self.backlog.store(0.0, (n,))
         self.refused: list[int] = []
-        self.threads = []
+        self.threads: list[threading.Thread] = []
         for n in range(BOUND, BOUND + producers):
-            self.threads.append(threading.Thread(target=self._store, args=(n,), daemon=True))
-            self.threads[-1].start()
+            self.start(n)
             wait_until(lambda: self.waiting() == len(self.threads))
+
+    def start(self, n: int) -> None:
+        self.threads.append(threading.Thread(target=self._store, args=(n,), daemon=True))
+        self.threads[-1].start()
 
     def _store(self, n: int) -> None:
         try:
             self.backlog.store(0.0, (n,))
-        except StreamerClosedError:
+        except (BufferFullError, StreamerClosedError):
             self.refused.append(n)
 
     def waiting(self) -> int:
@@ -76,9 +79,9 @@ def test_a_drain_lets_one_in_where_one_fills_the_room(full: Full) -> None:
     assert [2, 3, 4, 5] == full.drain(BOUND)  # in turn
 
 
-def test_room_that_is_left_lets_twice_as_many_in(full: Full) -> None:
-    """Where one did not fill the room, the next drain lets two in, and so on: nobody waits beside an empty backlog."""
-    full.drain(3)
+def test_room_that_was_not_filled_lets_all_in(full: Full) -> None:
+    """Nobody waits beside a backlog that those let in before do not fill."""
+    full.drain(BOUND - 1)
     wait_until(lambda: full.stored() == 2)
     assert 3 == full.waiting()
     full.drain(0)
@@ -86,33 +89,56 @@ def test_room_that_is_left_lets_twice_as_many_in(full: Full) -> None:
     assert 1 == full.waiting()
 
 
-def test_a_writer_that_goes_to_sleep_lets_all_in(full: Full) -> None:
-    """Nobody else would wake them: the last drain let in one only."""
+@pytest.mark.parametrize("pause", ["sleep", "gather", "let_in"])
+def test_a_writer_that_pauses_lets_all_in(full: Full, pause: str) -> None:
+    """Nobody else would wake them: the last drain let in one only, which may store one row and no more."""
     full.drain(BOUND)
     wait_until(lambda: full.stored() == 1)
-    full.backlog.sleep()
+    getattr(full.backlog, pause)()
     wait_until(lambda: full.stored() == BOUND)
     assert 0 == full.waiting()
 
 
-def test_who_waits_long_does_not_wait_for_its_turn(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a slow disk a turn takes long: then all are let in, and the room decides."""
-    monkeypatch.setattr(options, "TURN_SECONDS", 0.0)
-    full.drain(BOUND - 1)
-    wait_until(lambda: full.stored() == BOUND)
-    wait_until(lambda: full.waiting() == 1)  # it found no room, and waits in front
+def test_who_waits_long_looks_for_room_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow disk a turn takes long: whoever waits half a second goes in where there is room."""
+    monkeypatch.setattr(options, "TURN_SECONDS", 0.01)
+    full = Full(3)
+    full.drain(BOUND)
+    wait_until(lambda: full.stored() == 3)
+    assert 0 == full.waiting()
 
 
 def test_who_found_no_room_waits_in_front(full: Full) -> None:
-    """Of two that were let in for one room, the one that came too late is the next, before those behind it."""
+    """Of those that were let in for too little room, the one that came too late is the next, before a newcomer."""
     full.drain(BOUND - 1)
     wait_until(lambda: full.stored() == 2)
     full.backlog.store(0.0, (-1,))
-    full.drain(0)  # two turns, one room
+    full.drain(0)  # three for one room
     wait_until(lambda: full.stored() == BOUND and full.waiting() == 2)
-    full.drain(1)
-    wait_until(lambda: full.stored() == BOUND and full.waiting() == 1)
-    assert {5, 6} == set(full.drain(BOUND)[-2:])
+    full.start(100)
+    wait_until(lambda: full.waiting() == 3)
+    for waiting in (2, 1):
+        full.drain(1)
+        wait_until(lambda: full.stored() == BOUND and full.waiting() == waiting)  # noqa: B023  (called at once)
+    assert 100 not in full.drain(BOUND)
+
+
+def test_who_gives_up_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer whose time is over leaves nothing behind that a drain would let in instead of another."""
+    monkeypatch.setattr(options, "TURN_SECONDS", 1000.0)
+    full = Full(0, block_timeout=0.01)
+    with pytest.raises(BufferFullError):
+        full.backlog.store(0.0, (9,))
+    assert 0 == full.waiting()
+
+
+def test_room_at_the_last_moment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was never let in goes in at its deadline, where there is room."""
+    monkeypatch.setattr(options, "TURN_SECONDS", 1000.0)
+    full = Full(1, block_timeout=0.5)
+    full.backlog._pop(1)  # room that nobody told it of
+    wait_until(lambda: full.stored() == BOUND)
+    assert [] == full.refused
 
 
 def test_closing_lets_all_go(full: Full) -> None:
