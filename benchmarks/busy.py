@@ -25,7 +25,7 @@ ASKED_SHARE = {1: 95.0, 2: 90.0, 4: 75.0}
 def plan(mode: Mode) -> list[Case]:
     """Return every subject with every number of busy threads; peers beside one only, unless in full mode."""
     seconds = pick(mode, full=10.0, quick=3.0, smoke=0.2)
-    peer_seconds = pick(mode, full=10.0, quick=1.5, smoke=0.2)
+    peer_seconds = pick(mode, full=5.0, quick=1.5, smoke=0.2)  # what lags behind does so from the first second
     repeat = pick(mode, full=MIN_REPETITIONS, quick=1, smoke=1)
     threads = pick(mode, full=(0, 1, 2, 4), quick=(1, 2, 4), smoke=(1,))
     peer_threads = pick(mode, full=(0, 1, 2, 4), quick=(1,), smoke=(1,))

@@ -26,7 +26,7 @@ LIMIT = 200.0
 
 def plan(mode: Mode) -> list[Case]:
     """Return ours with and without the lock, the empty function, and in full mode the peers likewise."""
-    seconds = pick(mode, full=5.0, quick=2.0, smoke=0.2)
+    seconds = pick(mode, full=3.0, quick=2.0, smoke=0.2)
     repeat = pick(mode, full=MIN_REPETITIONS, quick=1, smoke=1)
     peers = pick(mode, full=("plain_queue", *PEERS), quick=(), smoke=())
     return [

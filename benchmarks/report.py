@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.model import Mode, Results, Verdict, number, table
+from benchmarks.model import Case, Mode, Result, Results, Verdict, number, table
 from benchmarks.peers import SUBJECTS
 from benchmarks.registry import BENCHMARKS
 
@@ -14,29 +14,41 @@ SUMMARY = "report.txt"
 
 
 class Report:
-    """The text of a run: printed at once, and kept."""
+    """The text of a run, printed at once, and the files that it leaves."""
 
     def __init__(self, mode: Mode, facts: Mapping[str, str]) -> None:
         """Say what is run, on which machine, and how each subject is used."""
         self._mode = mode
         self._facts = facts
-        self._lines: list[str] = []
-        self.say(f"tsstreamer benchmarks, {mode} mode" + (": the figures mean nothing" if mode == "smoke" else ""))
-        self.say(*table(["machine", ""], list(facts.items()), right=False), "")
-        self.say(*table(["subject", ""], [[spec.label, spec.settings] for spec in SUBJECTS.values()], right=False))
+        self.say(*self._head())
+
+    def _head(self) -> list[str]:
+        subjects = [[spec.label, spec.settings] for spec in SUBJECTS.values()]
+        return [
+            f"tsstreamer benchmarks, {self._mode} mode"
+            + (": the figures mean nothing" if self._mode == "smoke" else ""),
+            *table(["machine", ""], list(self._facts.items()), right=False),
+            "",
+            *table(["subject", ""], subjects, right=False),
+        ]
 
     def say(self, *lines: str) -> None:
-        """Print the lines and keep them."""
-        self._lines += lines
+        """Print lines."""
         for line in lines:
             print(line, flush=True)
 
     def summary(self, verdicts: Sequence[Verdict], run: str) -> None:
         """Say what was asked, aimed at and measured."""
+        self.say(*self._summary(verdicts, run))
+
+    def _summary(self, verdicts: Sequence[Verdict], run: str) -> list[str]:
         head = [" #  question", "asked", "aim", "measured", ""]
-        self.say("", f"== Summary ({run})", *table(head, [self._line(verdict) for verdict in verdicts]))
+        lines = ["", f"== Summary ({run})", *table(head, [self._line(verdict) for verdict in verdicts])]
         if self._mode != "smoke":
-            self.say("aim: aim reached; met: at least what is asked; BELOW: less; -: not measured. Nothing here gates.")
+            lines.append(
+                "aim: aim reached; met: at least what is asked; BELOW: less; -: not measured. Nothing here gates."
+            )
+        return lines
 
     def _line(self, verdict: Verdict) -> list[str]:
         sign = "<=" if verdict.at_most else ">="
@@ -49,8 +61,8 @@ class Report:
             "ran" if self._mode == "smoke" and measured else verdict.mark,
         ]
 
-    def write(self, output: Path, done: Mapping[str, Results], *, whole: bool) -> None:
-        """Write a file for each benchmark that ran, so that one can be run again alone, and the text of a whole run."""
+    def write(self, output: Path, done: Mapping[str, Results]) -> None:
+        """Write a file for each benchmark that ran, and the text of all that are there: one can be run again alone."""
         output.mkdir(parents=True, exist_ok=True)
         for name, results in done.items():
             subjects = [subject for subject in results.subjects() if subject in SUBJECTS]
@@ -65,6 +77,19 @@ class Report:
                 "results": [asdict(result) for result in results.results],
             }
             (output / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        if whole:
-            (output / SUMMARY).write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+        lines, verdicts = self._head(), []
+        for name, benchmark in BENCHMARKS.items():
+            if (output / f"{name}.json").exists():
+                date, results = _read(output / f"{name}.json")
+                lines += ["", f"== {benchmark.TITLE} ({name}, {date})", *benchmark.report(results)]
+                verdicts += benchmark.verdicts(results)
+        lines += self._summary(verdicts, f"{self._mode} mode")
+        (output / SUMMARY).write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.say("", f"results written to {output}")
+
+
+def _read(path: Path) -> tuple[str, Results]:
+    """Return the date and the results of a benchmark that ran."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    results = [Result(Case(**each["case"]), each["runs"], each["missing"]) for each in document["results"]]
+    return document["machine"]["date"], Results(results)

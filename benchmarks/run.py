@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = {"full": RESULTS, "quick": RESULTS / "quick", "smoke": None}
     output = Path(options.output) if options.output else folders[mode]
     if output is not None:
-        report.write(output, done, whole=not options.only)
+        report.write(output, done)
         report.say(*plots.draw(output, done))
     return 1 if crashes else 0
 

@@ -1,7 +1,8 @@
 """Question 11: do inserting and sending slow down as the table grows?
 
 One table grows to its full size. On the way, at each size, windows of full-speed storing up to `flush()` are timed,
-and `doUpdates` of 1 000 new rows by a stream that starts there.
+and `doUpdates` of 1 000 new rows by a stream that starts there. Then both are timed on it and on a small one in turn:
+the machine's own changes of speed fall on both alike.
 """
 
 import itertools
@@ -22,6 +23,7 @@ BOUND = 100_000
 NEW_ROWS = 1000
 WINDOWS = 3
 UPDATES = 15
+TURNS = 7
 PERIOD = 1.0
 PARTS = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Sizes at which is measured, as parts of the full size; the first is 1 million of 20."""
@@ -45,27 +47,43 @@ class _Messenger:
         self.sent += 1
 
 
-def measure(case: Case, folder: Path) -> Measures:
-    """Grow the table and measure at each size."""
-    rows = int(case.params["rows"])
-    window = rows // 40
-    subject = TsStreamer()
-    subject.start(folder, BOUND)
-    measures: Measures = {}
-    size = 0
+class _Table:
+    """A table that grows."""
 
-    def store(count: int) -> float:
-        nonlocal size
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.subject = TsStreamer()
+        self.subject.start(folder, BOUND)
+        self.size = 0
+
+    def store(self, count: int) -> float:
+        """Store rows at full speed; return the rows/s."""
         begin = time.perf_counter()
-        produce(subject.store, size, count, "producer-0")
-        subject.finish()
-        size += count
+        produce(self.subject.store, self.size, count, "producer-0")
+        self.subject.finish()
+        self.size += count
         return count / (time.perf_counter() - begin)
 
+
+def measure(case: Case, folder: Path) -> Measures:
+    """Grow the table and measure at each size, then in turn with a small one."""
+    rows = int(case.params["rows"])
+    window = rows // 40
+    large, small = _Table(folder / "large"), _Table(folder / "small")
+    measures: Measures = {}
     for part in PARTS:
-        store(max(1, int(rows * part) - size))
-        measures[f"rate_{part}"] = statistics.median(store(window) for _ in range(WINDOWS))
-        measures[f"update_{part}"] = statistics.median(_updates(subject, store))
+        large.store(max(1, int(rows * part) - large.size))
+        measures[f"rate_{part}"] = statistics.median(large.store(window) for _ in range(WINDOWS))
+        measures[f"update_{part}"] = statistics.median(_updates(large.subject, large.store))
+    small.store(int(rows * PARTS[0]))
+    pairs = [
+        (each.store(window), statistics.median(_updates(each.subject, each.store)))
+        for _ in range(TURNS)
+        for each in (large, small)
+    ]
+    for name, turns in (("large", pairs[::2]), ("small", pairs[1::2])):
+        measures[f"{name}_rate"] = statistics.median(rate for rate, _ in turns)
+        measures[f"{name}_update"] = statistics.median(update for _, update in turns)
     return measures
 
 
@@ -97,15 +115,23 @@ def report(results: Results) -> list[str]:
         ]
         for part in PARTS
     ]
+    lines += [
+        [
+            f"{name} in turn",
+            number(results.median(OURS, f"{key}_rate")),
+            number(1000 * results.median(OURS, f"{key}_update")),
+        ]
+        for name, key in ((f"{rows * PARTS[0]:,.0f}", "small"), (f"{rows:,.0f}", "large"))
+    ]
     return table(["rows in the table", "rows/s", f"doUpdates of {NEW_ROWS} rows, ms"], lines)
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """Judge both at the full size against the first."""
+    """Judge both at the full size against the small one."""
     rows = max(results.params("rows"), default=0)
     note = "" if rows >= FULL else f"scaled: {rows:,.0f} rows against {rows * PARTS[0]:,.0f}"
     rates, updates = (
-        ratio(results.median(OURS, f"{what}_{PARTS[-1]}"), results.median(OURS, f"{what}_{PARTS[0]}"))
+        ratio(results.median(OURS, f"large_{what}"), results.median(OURS, f"small_{what}"))
         for what in ("rate", "update")
     )
     return [

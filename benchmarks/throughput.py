@@ -19,6 +19,9 @@ TITLE = "rows/s with producers at full speed"
 
 BOUND = 100_000
 PRODUCERS = (1, 4, 16)
+REPETITIONS = 7
+"""Of the two that are compared closely: a shared machine has minutes in which everything takes half as long again."""
+
 SLOW = 0.2
 """persist-queue is given this part of the rows of the other peers: it is ten times slower."""
 
@@ -26,8 +29,8 @@ SLOW = 0.2
 def plan(mode: Mode) -> list[Case]:
     """Return every subject with every number of producers; peers with 4 producers only, unless in full mode."""
     rows = pick(mode, full=1_000_000, quick=300_000, smoke=2_000)
-    few = pick(mode, full=100_000, quick=10_000, smoke=500)
-    repeat = pick(mode, full=MIN_REPETITIONS, quick=MIN_REPETITIONS, smoke=1)
+    few = pick(mode, full=50_000, quick=10_000, smoke=500)
+    repeat = pick(mode, full=REPETITIONS, quick=MIN_REPETITIONS, smoke=1)
     repeat_peers = pick(mode, full=MIN_REPETITIONS, quick=1, smoke=1)
     peer_producers = pick(mode, full=PRODUCERS, quick=(4,), smoke=(4,))
     return [

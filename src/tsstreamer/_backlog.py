@@ -151,7 +151,7 @@ class Backlog:
             if monotonic() >= deadline:
                 with self._lock:
                     raise self._full(self._block_timeout)
-            line_up = self._gates.appendleft  # others were faster
+            line_up = self._gates.appendleft  # others were faster: it has waited longer than those behind it
 
     def _full(self, waited: float) -> BufferFullError:
         self._refused += 1

@@ -114,10 +114,10 @@ class Writer:
         self._mailbox: SimpleQueue[Job | None] = SimpleQueue()  # None: look at the backlogs
         self._retention = Retention()
         self._ledger: dict[tuple[str, str], int] = {}  # what the database's ledger has of each storage's counters
-        self._recorded_at = 0.0
+        self._recorded_at = -math.inf  # when that was last brought up to date
         self._jobs: list[Job] = []  # those that are not done
         self._looked_at = -math.inf  # when the file was last seen in its place
-        self._unseen = False  # whether rows were committed since
+        self._unseen = False  # whether rows were committed without such a look before them, or one since
         self._astray = False  # tables may be missing: the file was opened anew, or somebody dropped one
         self._closing = False
         self._hurry = threading.Event()
