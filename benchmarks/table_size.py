@@ -8,10 +8,10 @@ the machine's own changes of speed fall on both alike.
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.model import MIN_REPETITIONS, Case, Measures, Mode, Results, Verdict, number, pick, ratio, table
+from benchmarks.model import MIN_REPETITIONS, Case, Measures, Mode, Results, Verdict, number, pick, table
 from benchmarks.peers import OURS
 from benchmarks.peers.ours import TsStreamer
 from benchmarks.workload import KEY, produce
@@ -74,34 +74,34 @@ def measure(case: Case, folder: Path) -> Measures:
     for part in PARTS:
         large.store(max(1, int(rows * part) - large.size))
         measures[f"rate_{part}"] = statistics.median(large.store(window) for _ in range(WINDOWS))
-        measures[f"update_{part}"] = statistics.median(_updates(large.subject, large.store))
+        measures[f"update_{part}"] = statistics.median(_updates(large))
     small.store(int(rows * PARTS[0]))
-    pairs = [
-        (each.store(window), statistics.median(_updates(each.subject, each.store)))
-        for _ in range(TURNS)
-        for each in (large, small)
-    ]
-    for name, turns in (("large", pairs[::2]), ("small", pairs[1::2])):
-        measures[f"{name}_rate"] = statistics.median(rate for rate, _ in turns)
-        measures[f"{name}_update"] = statistics.median(update for _, update in turns)
+    pairs = [[each.store(window) for each in (large, small)] for _ in range(TURNS)]
+    measures["rate_ratio"] = statistics.median(one / other for one, other in pairs)
+    measures["update_ratio"] = statistics.median(_compare(large, small))
     return measures
 
 
-def _updates(subject: TsStreamer, store: Callable[[int], float]) -> list[float]:
-    """Return the seconds of each `doUpdates` that sends `NEW_ROWS` rows."""
-    streamer, messenger = subject.streamer, _Messenger()
+def _updates(grown: _Table) -> Iterator[float]:
+    """Yield the seconds of one `doUpdates` after the other that sends `NEW_ROWS` rows."""
+    streamer, messenger = grown.subject.streamer, _Messenger()
     streamer.stream(KEY, ["node"], ["group"], ["data"], PERIOD, since="now")
-    times = []
     for now in itertools.islice(itertools.count(time.time(), 2 * PERIOD), UPDATES):
-        store(NEW_ROWS)
+        grown.store(NEW_ROWS)
         before, begin = messenger.sent, time.perf_counter()
         streamer.doUpdates(now, messenger)
-        times.append(time.perf_counter() - begin)
+        yield time.perf_counter() - begin
         if messenger.sent == before:
             message = "doUpdates sent nothing"
             raise RuntimeError(message)
     streamer.stopStream(KEY)
-    return times
+
+
+def _compare(large: _Table, small: _Table) -> Iterator[float]:
+    """Yield the ratios of the times of one `doUpdates` on each, one right after the other."""
+    for _ in range(TURNS):
+        for one, other in zip(_updates(large), _updates(small), strict=True):
+            yield one / other
 
 
 def report(results: Results) -> list[str]:
@@ -115,14 +115,8 @@ def report(results: Results) -> list[str]:
         ]
         for part in PARTS
     ]
-    lines += [
-        [
-            f"{name} in turn",
-            number(results.median(OURS, f"{key}_rate")),
-            number(1000 * results.median(OURS, f"{key}_update")),
-        ]
-        for name, key in ((f"{rows * PARTS[0]:,.0f}", "small"), (f"{rows:,.0f}", "large"))
-    ]
+    rate, update = (number(results.median(OURS, name)) for name in ("rate_ratio", "update_ratio"))
+    lines.append([f"{rows:,.0f} / {rows * PARTS[0]:,.0f}, in turn", f"{rate}x", f"{update}x"])
     return table(["rows in the table", "rows/s", f"doUpdates of {NEW_ROWS} rows, ms"], lines)
 
 
@@ -130,10 +124,7 @@ def verdicts(results: Results) -> list[Verdict]:
     """Judge both at the full size against the small one."""
     rows = max(results.params("rows"), default=0)
     note = "" if rows >= FULL else f"scaled: {rows:,.0f} rows against {rows * PARTS[0]:,.0f}"
-    rates, updates = (
-        ratio(results.median(OURS, f"large_{what}"), results.median(OURS, f"small_{what}"))
-        for what in ("rate", "update")
-    )
+    rates, updates = (results.median(OURS, name) for name in ("rate_ratio", "update_ratio"))
     return [
         Verdict(11, "insert rate at 20 million rows against 1 million", 0.9, 1.0, rates, "x", note=note),
         Verdict(11, "doUpdates of 1 000 new rows likewise", 1.2, 1.0, updates, "x", at_most=True, note=note),
