@@ -165,10 +165,14 @@ class Table:
         )
         return f"CREATE TABLE {self.name} (id INTEGER PRIMARY KEY AUTOINCREMENT, {columns})"
 
+    @cached_property
+    def parameters(self) -> str:
+        """The parameters of one row."""
+        return "(" + ", ".join("?" * len(self.columns)) + ")"
+
     def insert(self, rows: int) -> str:
         """Statement that inserts `rows` rows in one step."""
-        values = "(" + ", ".join("?" * len(self.columns)) + ")"
-        return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([values] * rows)}"
+        return f"INSERT INTO {self.name} ({', '.join(self.quoted)}) VALUES {', '.join([self.parameters] * rows)}"
 
     def insert_all(self, rows: int) -> str:
         """Statement that inserts up to `rows` rows in one step: all of them or, if the table has a trigger, none.
@@ -176,12 +180,11 @@ class Table:
         Rows whose time is NULL are left out: they fill the parameters up. A trigger could leave others out, and nobody
         would know which. ABORT overrides what a table's own constraints say of conflicts, for the same reason.
         """
-        values = "(" + ", ".join("?" * len(self.columns)) + ")"
         key = "'" + self.key.replace("'", "''") + "'"
         triggers = f"SELECT * FROM sqlite_master WHERE type = 'trigger' AND tbl_name = {key} COLLATE NOCASE"
         # In parts, because the time to prepare one list grows with its square.
         parts = [
-            f"SELECT * FROM (VALUES {', '.join([values] * min(_PART_ROWS, rows - start))}) "
+            f"SELECT * FROM (VALUES {', '.join([self.parameters] * min(_PART_ROWS, rows - start))}) "
             f"WHERE column1 IS NOT NULL AND NOT EXISTS ({triggers})"
             for start in range(0, rows, _PART_ROWS)
         ]
